@@ -1,0 +1,83 @@
+# neap: `make` builds, `make demo` runs the main job, `make test` passes the tests, `make help` lists the rest.
+
+# ---- configuration -------------------------------------------------------------------------------------------------
+SANITIZER ?=
+BUILD     ?= build$(if $(SANITIZER),/$(SANITIZER))
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+CC        ?= gcc
+V         ?= 0
+Q         := $(if $(filter 1,$(V)),,@)
+
+VERSION := 0.1.0
+PKGS    := lua5.4 hiredis libmicrohttpd libuv libcurl zlib
+# Lua is linked statically with its symbols exported: C rocks built for Lua 5.4 then load unchanged.
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   = -Wl,-E -l:liblua5.4.a $(shell pkg-config --libs $(filter-out lua5.4,$(PKGS)) 2>/dev/null) -lm -ldl -lpthread
+
+# -ffp-contract=off: the compiler must not fuse a*b+c by itself; "one seed, one result" depends on it.
+OPT      ?= -O2 -g
+CPPFLAGS += -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -I. -Ihost/include $(PKG_CFLAGS)
+CFLAGS   += -std=gnu11 $(OPT) -Wall -Wextra -Wno-unused-parameter -Wmissing-prototypes -Wshadow -fno-strict-aliasing -ffp-contract=off \
+            -fvisibility=default -fPIC $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer)
+LDFLAGS  += $(if $(SANITIZER),-fsanitize=$(SANITIZER))
+
+# ---- sources: every .c file in its folder belongs -------------------------------------------------------------------
+KERNEL_SRC := $(wildcard kernels/*.c)
+HOST_SRC   := $(wildcard host/*.c)
+API_SRC    := $(filter-out host/api/main.c,$(wildcard host/api/*.c))
+OBJ        := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC) $(API_SRC)) $(BUILD)/embed.o
+CORE_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC))
+CTEST_SRC  := $(wildcard spec/c/*_test.c)
+CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
+EMBEDDED   := $(shell find lua/neap scripts -type f 2>/dev/null | sort)
+
+.PHONY: all help setup test demo check clean ctest
+all: $(BUILD)/neap
+
+help:
+	@sed -n 's/^##  *//p' $(MAKEFILE_LIST)
+
+# ---- rules ---------------------------------------------------------------------------------------------------------
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  cc   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/kernels/%_avx2.o:   CFLAGS += -mavx2 -mfma
+$(BUILD)/kernels/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
+$(BUILD)/kernels/%.o:        CFLAGS += -O3
+
+# Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).
+$(BUILD)/embed.s: host/embed.sh $(EMBEDDED)
+	@mkdir -p $(@D)
+	$(Q)sh host/embed.sh $(EMBEDDED) > $@
+$(BUILD)/embed.o: $(BUILD)/embed.s
+	$(Q)$(CC) -c $< -o $@
+
+$(BUILD)/libneap.a: $(OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $(OBJ)
+
+$(BUILD)/libcore.a: $(CORE_OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $(CORE_OBJ)
+
+$(BUILD)/neap: $(BUILD)/host/api/main.o $(BUILD)/libneap.a
+	@echo "  link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+# spec/c/NAME_test.c is a program of its own, linked with the core (no Lua); exit 0 and a last line "N passed, N failed".
+$(BUILD)/ctest/%: spec/c/%.c $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	@echo "  ctest $*"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(PKG_LIBS)
+
+ctest: $(CTESTS)
+	@for t in $(CTESTS); do $$t || exit 1; done
+
+clean:
+	rm -rf build
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
