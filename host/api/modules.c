@@ -1,0 +1,19 @@
+/* modules.c: the one list of C modules. Each stands in package.preload under its full name and is opened by the first require; opening does no I/O.
+   Where a Lua file lua/neap/NAME.lua gives the module its face, its C half is called neap.NAME.core. */
+#include <string.h>
+#include "host/api/rt_internal.h"
+
+int luaopen_neap(lua_State *L);
+int luaopen_neap_task_core(lua_State *L);
+
+static const luaL_Reg modules[] = {
+    {"neap", luaopen_neap},
+    {"neap.task.core", luaopen_neap_task_core},
+    {NULL, NULL},
+};
+
+void modules_install(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    luaL_setfuncs(L, modules, 0);
+    lua_pop(L, 1);
+}

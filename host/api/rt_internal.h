@@ -1,0 +1,112 @@
+/* rt_internal.h: what rt.c, wait.c, task.c, co.c and require.c share. No binding includes it. */
+#ifndef NEAP_RT_INTERNAL_H
+#define NEAP_RT_INTERNAL_H
+#include "host/api/rt.h"
+
+/* One active coroutine.resume/wrap call; lives on the C stack. The chain runs from the innermost coroutine down to the task or the main chunk. */
+typedef struct rt_frame {
+    lua_State *co, *from;
+    struct rt_frame *prev;
+} rt_frame;
+
+typedef struct rt_hook {
+    rt_turn_fn turn;
+    void (*close)(void *ud);
+    void *ud;
+    struct rt_hook *next;
+} rt_hook;
+
+typedef struct rt_posted {
+    void (*fn)(rt *R, void *ud);
+    void *ud;
+    struct rt_posted *next;
+} rt_posted;
+
+enum { RT_POOL = 64 }; /* threads kept for reuse */
+
+struct rt {
+    lua_State *L;
+    uv_loop_t *loop, own_loop;
+    int owns_loop, library, closing;
+    uv_prepare_t prepare; /* drains the ready queue before each poll */
+    uv_idle_t idle;       /* active while something is ready: the poll must not block */
+    uv_timer_t timer;     /* the nearest deadline */
+    uv_async_t async;     /* rt_post and the interrupt */
+    int handles;          /* our handles not yet closed */
+
+    rt_frame *frames;
+    rt_task *running;
+    rt_task *ready, **ready_tail;
+    rt_task *tasks; /* every live task */
+    size_t ntasks;
+    uint64_t next_id;
+    int pool[RT_POOL], npool; /* registry references of idle threads */
+
+    rt_wait **heap;
+    int nheap, heap_cap;
+    rt_wait *main_wait; /* what the main chunk waits for, if it does */
+
+    rt_hook *turns, *closers;
+    int turns_changed;
+    uv_mutex_t lock; /* guards posted */
+    rt_posted *posted;
+    volatile int interrupted;
+    int failed; /* a task ended with an error that nobody took */
+};
+
+struct rt_task {
+    rt *R;
+    lua_State *co;
+    int co_ref;
+    int nargs;
+    int started, done, queued, killed, keep_thread;
+    int status;
+    int shield;
+    char *cancel_why;      /* set once cancelled */
+    double cancel_raised;  /* when the first wait raised it, or 0 */
+    char *traceback, *name, *spawned_at;
+    rt_wait *wait; /* innermost wait it is parked on */
+    task_done_fn done_fn;
+    void *ud;
+    void *handle; /* mod_task.c's */
+    uint64_t id;
+    int refs;
+    rt_task *next_ready, *prev, *next;
+};
+
+enum { WAIT_PENDING, WAIT_DONE, WAIT_LEFT };
+
+/* wait.c */
+void wait_leave(rt_wait *w, int status); /* the waiter goes: status tells it why; the operation is told to stop */
+void wait_init(lua_State *L);            /* the metatable */
+void wait_close(rt *R);
+void wait_expire(rt *R);                 /* ends the waits whose deadline has passed, arms the timer */
+
+/* task.c */
+extern const char rt_marker;                                 /* &rt_marker is the first of the two values that a parked coroutine yields */
+int co_is_parked(lua_State *co);                             /* is this coroutine in a host wait? */
+int task_resume(rt *R, lua_State *co, lua_State *from, int nargs, int *nres); /* lua_resume with the frame chain kept */
+void task_ready(rt_task *t);
+int task_drain(rt *R);                                       /* runs what is ready; returns nonzero if anything ran */
+void task_turn_until(rt *R, rt_wait *w);                     /* main thread: turns the loop until w is over */
+void task_close_all(rt *R);
+
+/* co.c, require.c, modules.c, error.c */
+void co_install(lua_State *L);
+void require_install(lua_State *L);
+void modules_install(lua_State *L);
+void err_init(lua_State *L);
+
+/* rt.c */
+typedef struct rt_options {
+    uv_loop_t *loop; /* NULL: its own */
+    int library;     /* embedded: no exit, signals or stdout */
+    int noenv;       /* -E: environment variables are ignored */
+    lua_Alloc alloc; /* NULL: malloc */
+    void *alloc_ud;
+} rt_options;
+rt *rt_new(const rt_options *o); /* NULL on lack of memory */
+void rt_close(rt *R);
+void rt_wake(rt *R); /* the next poll must not block */
+void rt_interrupt(rt *R); /* async-signal-safe: Ctrl-C */
+#endif
