@@ -131,7 +131,8 @@ describe("plot", function()
     end)
 
     it("says why training stopped and which epoch was kept", function()
-        local text = plot.loss(with{train = {1, .5, .3, .2}, validation = {1, .6, .7, .8}, best = 2, why = "no better for 2 epochs", width = 60})
+        local text = plot.loss(with{train = {1, .5, .3, .2}, validation = {1, .6, .7, .8}, best = 2, why = "no better for 2 epochs",
+            width = 60})
         assert.is_truthy(text:find("stopped here because no better for 2 epochs", 1, true))
         assert.is_truthy(text:find("kept: epoch 2", 1, true))
     end)

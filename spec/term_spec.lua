@@ -71,7 +71,8 @@ describe("inspect", function()
     local function reads_back(v) return assert(load("return " .. inspect(v, {items = 1e6, string = 1e6}), "=inspect", "t", {}))() end
 
     it("writes plain data so that Lua reads it back", function()
-        local v = {1, 2.5, -3, 0.1, 1e300, "a\n\"b\"\\\0\27é\xff", true, {x = {y = {}}, ["a b"] = 1, ["end"] = 2, [10] = 3}, [2^53 | 0] = "big"}
+        local v = {1, 2.5, -3, 0.1, 1e300, "a\n\"b\"\\\0\27é\xff", true, {x = {y = {}}, ["a b"] = 1, ["end"] = 2, [10] = 3},
+            [2^53 | 0] = "big"}
         assert.are.same(v, reads_back(v))
         assert.are.equal("float", math.type(reads_back(3.0)))
         assert.are.equal(0.1 + 0.2, reads_back(0.1 + 0.2))
@@ -121,7 +122,8 @@ describe("args", function()
     end)
 
     it("takes values after a blank, after =, and right after a short name", function()
-        local o = try("--epochs", "3", "--rate=0.5", "-q", "oven", "a", "b", "--max-body=2M", "--every", "5m", "--tag", "x", "--tag=y", "--no-colour")
+        local o = try("--epochs", "3", "--rate=0.5", "-q", "oven", "a", "b", "--max-body=2M", "--every", "5m", "--tag", "x", "--tag=y",
+            "--no-colour")
         assert.are.same({sensor = "oven", more = {"a", "b"}, epochs = 3, rate = 0.5, device = "auto", quiet = true, colour = false,
             max_body = 2 * 1024 * 1024, every = 300.0, tag = {"x", "y"}}, o)
         assert.are.equal(7, try("-e7", "oven").epochs)
@@ -153,7 +155,8 @@ describe("args", function()
 
     it("explains itself", function()
         local text = args.help(def)
-        for _, want in ipairs{"usage: neap train [options] sensor [more...]", "Train.", "--epochs, -e N", "(default 20)", "auto|cpu|cuda", "--help, -h"} do
+        for _, want in ipairs{"usage: neap train [options] sensor [more...]", "Train.", "--epochs, -e N", "(default 20)",
+            "auto|cpu|cuda", "--help, -h"} do
             assert.is_truthy(text:find(want, 1, true), want)
         end
         assert.are.same({nil, "help"}, {nil, select(2, try("--help"))})
@@ -193,7 +196,8 @@ describe("log", function()
     it("writes JSON that holds any bytes", function()
         log.format "json"
         log.with{worker = 1}.warn("tab\t\1", {x = 0 / 0, ok = true})
-        assert.are.same({'{"time":"2023-11-14T22:13:20.250Z","level":"warn","msg":"tab\\t\\u0001","ok":true,"x":"nan","worker":1}\n'}, lines)
+        assert.are.same({'{"time":"2023-11-14T22:13:20.250Z","level":"warn","msg":"tab\\t\\u0001","ok":true,"x":"nan","worker":1}\n'},
+            lines)
     end)
 
     it("keeps levels per module", function()

@@ -18,7 +18,8 @@ local args = {}
 
 -- Edit distance with swaps of neighbours, as a typing person makes them; both strings are short.
 local function distance(a, b)
-    local before, last, row = nil, nil, {}
+    local before, last
+    local row = {}
     for j = 0, #b do row[j] = j end
     for i = 1, #a do
         before, last, row = last, row, {[0] = i}
@@ -75,7 +76,8 @@ local readers = {
         return nil, "a whole number"
     end,
     boolean = function(s)
-        local v = ({["true"] = true, yes = true, on = true, ["1"] = true, ["false"] = false, no = false, off = false, ["0"] = false})[s:lower()]
+        local v = ({["true"] = true, yes = true, on = true, ["1"] = true, ["false"] = false, no = false, off = false,
+            ["0"] = false})[s:lower()]
         if v == nil then return nil, "yes or no" end
         return v
     end,
@@ -107,7 +109,8 @@ local function read(option, shown, text)
     if option.choices then
         local ok = false
         for _, c in ipairs(option.choices) do ok = ok or c == value end
-        if not ok then fail("%s: '%s' is none of %s%s", shown, text, table.concat(option.choices, ", "), args.hint(text, option.choices)) end
+        if not ok then fail("%s: '%s' is none of %s%s", shown, text, table.concat(option.choices, ", "), args.hint(text,
+            option.choices)) end
     end
     if option.min and value < option.min then fail("%s: %s is below the minimum, %s", shown, text, option.min) end
     if option.max and value > option.max then fail("%s: %s is above the maximum, %s", shown, text, option.max) end
@@ -202,7 +205,7 @@ local function store(result, option, value)
 end
 
 -- One option word at list[i]; returns the index of the last word it used.
-local function take_option(def, by_name, names, list, i, result)
+local function take_option(by_name, names, list, i, result)
     local word = list[i]
     local name, inline = word:match("^(%-%-[^=]+)=(.*)$")
     name = name or word
@@ -271,7 +274,7 @@ local function parse(def, list)
         elseif (word == "--help" or word == "-h") and not by_name[word] then
             error({help = true}, 0)
         else
-            i = take_option(def, by_name, names, list, i, result)
+            i = take_option(by_name, names, list, i, result)
         end
         i = i + 1
     end

@@ -41,7 +41,8 @@ end
 local function logfmt_value(v)
     local s = plain(v)
     if s == "" or s:find('[%s="%c\\]') then
-        s = '"' .. s:gsub('[\\"]', "\\%0"):gsub("\n", "\\n"):gsub("\t", "\\t"):gsub("%c", function(c) return ("\\x%02x"):format(c:byte()) end) .. '"'
+        s = '"' .. s:gsub('[\\"]', "\\%0"):gsub("\n", "\\n"):gsub("\t", "\\t"):gsub("%c",
+            function(c) return ("\\x%02x"):format(c:byte()) end) .. '"'
     end
     return s
 end

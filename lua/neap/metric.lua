@@ -15,7 +15,8 @@ local metric = {}
 
 local MAX_SERIES = 5000
 local BUCKETS = {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-local UNITS = {ms = "seconds", milliseconds = "seconds", us = "seconds", microseconds = "seconds", minutes = "seconds", kb = "bytes", mb = "bytes",
+local UNITS = {ms = "seconds", milliseconds = "seconds", us = "seconds", microseconds = "seconds", minutes = "seconds", kb = "bytes",
+    mb = "bytes",
                kilobytes = "bytes", megabytes = "bytes", percent = "ratio", celcius = "celsius"}
 
 local registry, order = {}, {}
@@ -88,7 +89,7 @@ end
 --- Adds n (default 1, never negative).
 function Counter:inc(n, labels)
     n = n == nil and 1 or check_number(n, self.name)
-    if not (n >= 0) then error(("counter '%s' cannot go down (by %s); use a gauge"):format(self.name, tostring(n)), 2) end
+    if n < 0 or n ~= n then error(("counter '%s' cannot go down (by %s); use a gauge"):format(self.name, tostring(n)), 2) end
     local v, key = series(self, labels, zero)
     self.series[key] = v + n
 end
@@ -153,7 +154,8 @@ local function register(kind, name, help, labels)
         if old.kind ~= kind then error(("metric '%s' is already a %s"):format(name, old.kind), 3) end
         return old
     end
-    local self = setmetatable({name = name, help = help, kind = kind, labels = labels or {}, label_set = {}, series = {}, n = 0}, CLASS[kind])
+    local self = setmetatable({name = name, help = help, kind = kind, labels = labels or {}, label_set = {}, series = {}, n = 0},
+        CLASS[kind])
     for _, label in ipairs(self.labels) do
         if not label:find("^[a-zA-Z_][a-zA-Z0-9_]*$") or label:find("^__") or label == "le" then
             error(("metric '%s': '%s' cannot be a label name"):format(name, label), 3)

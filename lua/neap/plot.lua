@@ -63,7 +63,8 @@ local function spans_of(list, x)
         return out
     end
     for _, s in ipairs(list) do
-        if type(s) == "number" then out[#out + 1] = {s, s} else out[#out + 1] = {s[1] or s.from, s[2] or s.to or s[1] or s.from, name = s.name} end
+        if type(s) == "number" then out[#out + 1] = {s, s} else out[#out + 1] = {s[1] or s.from, s[2] or s.to or s[1] or s.from,
+            name = s.name} end
     end
     return out
 end
@@ -103,7 +104,8 @@ end
 ---@param opts table
 ---@return string
 function plot.line(opts)
-    if type(opts) ~= "table" or not (opts.y or opts.series) then error("plot.line: give it {y = values} or {series = {{y = values, name = ..}, ..}}", 2) end
+    if type(opts) ~= "table" or not (opts.y or opts.series) then
+        error("plot.line: give it {y = values} or {series = {{y = values, name = ..}, ..}}", 2) end
     local list = opts.series or {{y = opts.y, name = opts.name}}
     local layers, ys, xs, flagged = {}, {}, {}, {}
     local y1 = numbers(list[1].y, "plot.line")
@@ -124,7 +126,8 @@ function plot.line(opts)
         local y = i == 1 and y1 or numbers(s.y, "plot.line")
         local sx = s.x and numbers(s.x, "plot.line") or x
         local flags = i == 1 and inside(flagged, sx) or nil
-        add({kind = "line", x = sx, y = y, colour = s.colour or COLOURS[(i - 1) % #COLOURS + 1], name = s.name or (#list == 1 and (opts.unit and "measured, " .. opts.unit or "measured") or nil),
+        add({kind = "line", x = sx, y = y, colour = s.colour or COLOURS[(i - 1) % #COLOURS + 1], name = s.name or (#list == 1
+            and (opts.unit and "measured, " .. opts.unit or "measured") or nil),
              flags = flags, gap = gap}, y)
     end
     if opts.forecast then
@@ -135,8 +138,10 @@ function plot.line(opts)
         for _, v in ipairs(ys) do for i = 1, #v do v[i] = v[i] > 0 and math.log(v[i], 10) or NAN end end
     end
     local tracks = {}
-    if opts.flags then tracks[#tracks + 1] = {name = opts.flags_name or "flagged", spans = flagged, colour = "red", unicode = "▲", ascii = "^"} end
-    if opts.known then tracks[#tracks + 1] = {name = opts.known_name or "known", spans = known, colour = "yellow", unicode = "━", ascii = "="} end
+    if opts.flags then tracks[#tracks + 1] = {name = opts.flags_name or "flagged", spans = flagged, colour = "red", unicode = "▲",
+        ascii = "^"} end
+    if opts.known then tracks[#tracks + 1] = {name = opts.known_name or "known", spans = known, colour = "yellow", unicode = "━",
+        ascii = "="} end
     local x0, x1 = axis.limits(xs)
     local y0, yy1
     if opts.ylim then y0, yy1 = opts.ylim[1], opts.ylim[2] else y0, yy1 = axis.limits(ys, 0.03) end
@@ -170,7 +175,8 @@ function plot.loss(opts)
     local y0, y1 = axis.limits(ys, 0.03)
     local notes = {}
     if opts.why then notes[1] = "stopped here because " .. opts.why end
-    return finish(figure({title = opts.title or "loss by epoch", xlabel = "epoch"}, {xlim = {1, math.max(2, #train) + 0.0}, ylim = {y0, y1}, ylog = log,
+    return finish(figure({title = opts.title or "loss by epoch", xlabel = "epoch"}, {xlim = {1, math.max(2, #train) + 0.0}, ylim = {y0,
+        y1}, ylog = log,
         layers = layers, notes = notes}), opts)
 end
 
@@ -194,10 +200,12 @@ function plot.hist(values, opts)
     end
     local _, top = axis.limits({counts})
     local layers = {{kind = "bars", x = edges, y = counts, colour = "green", name = opts.name or "readings"}}
-    if opts.threshold then layers[2] = {kind = "rule", at = opts.threshold + 0.0, colour = "red", name = opts.threshold_name or "threshold"} end
+    if opts.threshold then layers[2] = {kind = "rule", at = opts.threshold + 0.0, colour = "red", name = opts.threshold_name
+        or "threshold"} end
     local notes = {}
     if out > 0 then notes[1] = ("%d values lie outside this range"):format(out) end
-    return finish(figure({title = opts.title, xlabel = opts.xlabel or opts.unit}, {xlim = {lo, hi}, ylim = {0.0, math.max(1, top)}, layers = layers, notes = notes}), opts)
+    return finish(figure({title = opts.title, xlabel = opts.xlabel or opts.unit}, {xlim = {lo, hi}, ylim = {0.0, math.max(1, top)},
+        layers = layers, notes = notes}), opts)
 end
 
 --- Points: plot.scatter{x = actual, y = predicted, diagonal = true}.
@@ -236,7 +244,8 @@ function plot.bars(rows, opts)
         local bar = unicode and ("█"):rep(whole) .. (eighth > 0 and utf8.char(0x2590 - eighth) or "") or ("#"):rep(math.floor(cells + 0.5))
         local wins = opts.best and i == best
         bar = term.paint(term.pad(bar, room), wins and "green" or "grey", colour)
-        out[#out + 1] = term.pad(row[1], names) .. "  " .. bar .. "  " .. term.paint(term.pad(shown[i], values, true), wins and "bold" or "", colour)
+        out[#out + 1] = term.pad(row[1], names) .. "  " .. bar .. "  " .. term.paint(term.pad(shown[i], values, true), wins and "bold"
+            or "", colour)
     end
     return table.concat(out, "\n")
 end

@@ -109,7 +109,8 @@ function draw.bars(add, fig, layer, px, py)
     for i = 1, #layer.y do
         local x0, x1, y = px(layer.x[i]), px(layer.x[i + 1]), py(layer.y[i])
         add(('<rect x="%s" y="%s" width="%s" height="%s" fill="%s"><title>%s to %s: %s</title></rect>'):format(num(x0), num(y),
-            num(math.max(0.5, x1 - x0 - 1)), num(math.max(0, base - y)), hex(layer.colour), axis.label(layer.x[i]), axis.label(layer.x[i + 1]),
+            num(math.max(0.5, x1 - x0 - 1)), num(math.max(0, base - y)), hex(layer.colour), axis.label(layer.x[i]),
+                axis.label(layer.x[i + 1]),
             axis.label(layer.y[i])))
     end
 end
@@ -122,7 +123,8 @@ end
 
 function draw.diagonal(add, fig, layer, px, py)
     local lo, hi = math.max(fig.xlim[1], fig.ylim[1]), math.min(fig.xlim[2], fig.ylim[2])
-    add(('<line x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s" stroke-dasharray="4 3"/>'):format(num(px(lo)), num(py(lo)), num(px(hi)), num(py(hi)),
+    add(('<line x1="%s" y1="%s" x2="%s" y2="%s" stroke="%s" stroke-dasharray="4 3"/>'):format(num(px(lo)), num(py(lo)), num(px(hi)),
+        num(py(hi)),
         hex(layer.colour)))
 end
 
@@ -131,8 +133,9 @@ local function draw_spans(add, fig, px, box)
         for _, span in ipairs(track.spans) do
             local a, b = math.max(box.left, px(span[1])), math.min(box.right, px(span[2]))
             if b >= box.left and a <= box.right then
-                add(('<rect x="%s" y="%d" width="%s" height="%d" fill="%s" fill-opacity="0.14"><title>%s%s</title></rect>'):format(num(a), box.top,
-                    num(math.max(1.5, b - a)), box.bottom - box.top, hex(track.colour), escape(track.name), span.name and ": " .. escape(span.name) or ""))
+                local what = escape(track.name) .. (span.name and ": " .. escape(span.name) or "")
+                add(('<rect x="%s" y="%d" width="%s" height="%d" fill="%s" fill-opacity="0.14"><title>%s</title></rect>'):format(
+                    num(a), box.top, num(math.max(1.5, b - a)), box.bottom - box.top, hex(track.colour), what))
             end
         end
     end
@@ -144,7 +147,8 @@ local function legend(add, fig, x, y)
     for _, track in ipairs(fig.tracks) do items[#items + 1] = {track.name, track.colour} end
     if #items < 2 then return end
     for _, item in ipairs(items) do
-        add(('<rect x="%d" y="%d" width="12" height="4" fill="%s"/><text x="%d" y="%d">%s</text>'):format(x, y - 6, hex(item[2]), x + 16, y, escape(item[1])))
+        add(('<rect x="%d" y="%d" width="12" height="4" fill="%s"/><text x="%d" y="%d">%s</text>'):format(x, y - 6, hex(item[2]),
+            x + 16, y, escape(item[1])))
         x = x + 30 + 7 * (utf8.len(item[1]) or #item[1])
     end
 end
@@ -158,10 +162,12 @@ local function render(fig, opts)
     local box = {left = 64, right = width - 16, top = 48, bottom = height - 44}
     local out = {}
     local function add(s) out[#out + 1] = s end
-    add(('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">'):format(width, height, width, height))
+    add(('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">'):format(width, height, width,
+        height))
     add("<style>svg{background:#fff;font:12px system-ui,sans-serif}text{fill:#24292f}.axis{stroke:#d0d7de}.tick{fill:#57606a}"
         .. "@media(prefers-color-scheme:dark){svg{background:#0d1117}text{fill:#e6edf3}.axis{stroke:#30363d}.tick{fill:#8b949e}}</style>")
-    if fig.title then add(('<title>%s</title><text x="%d" y="18" font-weight="bold">%s</text>'):format(escape(fig.title), box.left, escape(fig.title))) end
+    if fig.title then add(('<title>%s</title><text x="%d" y="18" font-weight="bold">%s</text>'):format(escape(fig.title), box.left,
+        escape(fig.title))) end
     legend(add, fig, box.left, 38)
 
     local xs = (box.right - box.left) / (fig.xlim[2] - fig.xlim[1])
@@ -174,7 +180,8 @@ local function render(fig, opts)
         add(('<text class="tick" x="%d" y="%s" text-anchor="end" dy="4">%s</text>'):format(box.left - 6, y, escape(tick.label)))
     end
     for _, tick in ipairs((fig.xtime and axis.times or axis.numbers)(fig.xlim[1], fig.xlim[2], 8)) do
-        add(('<text class="tick" x="%s" y="%d" text-anchor="middle">%s</text>'):format(num(px(tick.at)), box.bottom + 16, escape(tick.label)))
+        add(('<text class="tick" x="%s" y="%d" text-anchor="middle">%s</text>'):format(num(px(tick.at)), box.bottom + 16,
+            escape(tick.label)))
     end
     draw_spans(add, fig, px, box)
     for _, layer in ipairs(fig.layers) do draw[layer.kind](add, fig, layer, px, py, box) end

@@ -200,7 +200,8 @@ local function render(fig, opts)
     end
     out[#out + 1] = dim((" "):rep(left + 1) .. corner .. rule:rep(columns))
     for _, track in ipairs(fig.tracks) do
-        out[#out + 1] = term.paint(term.pad(track.name, left, true), track.colour, colour) .. "  " .. track_row(fig, track, columns, unicode, colour)
+        out[#out + 1] = term.paint(term.pad(track.name, left, true), track.colour, colour) .. "  " .. track_row(fig, track, columns,
+            unicode, colour)
     end
     local xticks = (fig.xtime and axis.times or axis.numbers)(fig.xlim[1], fig.xlim[2], math.max(2, columns // 14))
     out[#out + 1] = dim(tick_row(xticks, px, cv.sx, columns, left + 2))

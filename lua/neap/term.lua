@@ -103,7 +103,8 @@ local function codepoint_width(c)
     if c < 0x300 then return 1 end
     if c <= 0x36F or (c >= 0x200B and c <= 0x200F) or (c >= 0xFE00 and c <= 0xFE0F) or (c >= 0x20D0 and c <= 0x20FF) then return 0 end
     if (c >= 0x1100 and c <= 0x115F) or (c >= 0x2E80 and c <= 0xA4CF) or (c >= 0xAC00 and c <= 0xD7A3) or (c >= 0xF900 and c <= 0xFAFF)
-        or (c >= 0xFE30 and c <= 0xFE6F) or (c >= 0xFF00 and c <= 0xFF60) or (c >= 0xFFE0 and c <= 0xFFE6) or (c >= 0x1F300 and c <= 0x1FAFF)
+        or (c >= 0xFE30 and c <= 0xFE6F) or (c >= 0xFF00 and c <= 0xFF60) or (c >= 0xFFE0 and c <= 0xFFE6) or (c >= 0x1F300
+            and c <= 0x1FAFF)
         or (c >= 0x20000 and c <= 0x3FFFD) then
         return 2
     end
