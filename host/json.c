@@ -20,9 +20,10 @@ static neap_json_token fail(neap_json *j, const char *at, const char *why) {
 
 /* ---- UTF-8 ---------------------------------------------------------------------------------------------------------- */
 
-/* Length of the well-formed sequence at p (1-4), 0 if there is none: no overlong forms, no surrogates, nothing past U+10FFFF. */
-static size_t utf8_len(const unsigned char *p, const unsigned char *end) {
-    size_t left = (size_t)(end - p);
+/* No overlong forms, no surrogates, nothing past U+10FFFF. */
+size_t neap_json_utf8_char(const char *s, const char *end) {
+    const unsigned char *p = (const unsigned char *)s;
+    size_t left = (size_t)(end - s);
     unsigned char c = p[0];
 #define CONT(i) ((p[i] & 0xC0) == 0x80)
     if (c < 0x80) return 1;
@@ -40,13 +41,13 @@ static size_t utf8_len(const unsigned char *p, const unsigned char *end) {
 }
 
 size_t neap_json_utf8(const char *s, size_t n) {
-    const unsigned char *p = (const unsigned char *)s, *end = p + n;
+    const char *p = s, *end = s + n;
     while (p < end) {
-        size_t k = utf8_len(p, end);
+        size_t k = neap_json_utf8_char(p, end);
         if (!k) break;
         p += k;
     }
-    return (size_t)(p - (const unsigned char *)s);
+    return (size_t)(p - s);
 }
 
 /* ---- strings -------------------------------------------------------------------------------------------------------- */
@@ -106,7 +107,7 @@ static bool scan_string(neap_json *j, const char *p) {
         } else if (c < 0x80) {
             p++;
         } else {
-            size_t n = utf8_len((const unsigned char *)p, (const unsigned char *)end);
+            size_t n = neap_json_utf8_char(p, end);
             if (!n) return fail(j, p, "invalid UTF-8 in a string"), false;
             p += n;
         }

@@ -56,6 +56,8 @@ size_t neap_json_unescape(const char *text, size_t len, char *out);
 
 /* Length of the valid UTF-8 prefix of s: n when all of it is valid. */
 size_t neap_json_utf8(const char *s, size_t n);
+/* Length of the one well-formed character at p (1-4; p < end), 0 if there is none. */
+size_t neap_json_utf8_char(const char *p, const char *end);
 
 /* Appends a quoted string. Bytes that are not UTF-8 become U+FFFD when `replace`, else NEAP_ERR_INVALID (buffer then has a torn tail). */
 int neap_json_put_string(neap_buf *b, const char *s, size_t n, bool replace);

@@ -14,8 +14,8 @@ int neap_json_put_string(neap_buf *b, const char *s, size_t n, bool replace) {
             continue;
         }
         if (c >= 0x80) {
-            size_t ok = neap_json_utf8(s, (size_t)(end - s) < 4 ? (size_t)(end - s) : 4);
-            if (ok) { /* at least one whole character */
+            size_t ok = neap_json_utf8_char(s, end);
+            if (ok) {
                 s += ok;
                 continue;
             }

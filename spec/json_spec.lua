@@ -98,6 +98,7 @@ describe("neap.json encodes", function()
     assert.is_false(pcall(json.encode, "a\xff"))
     assert.equal('"a\u{fffd}é"', json.encode("a\xffé", {utf8 = "replace"}))
     assert.equal('"\\u0001\\u007f\\"\\\\\\n"', json.encode "\1\127\"\\\n")
+    assert.equal('"é\\"n"', json.encode "é\"n")
   end)
 
   it("no cycle, function or userdata", function()
