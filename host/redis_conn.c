@@ -211,7 +211,7 @@ void redis_conn_login_reply(neap_redis *r, neap_reply *reply) {
 static void on_connect(const redisAsyncContext *ac, int status) {
     neap_redis *r = ac->data;
     if (!r || status != REDIS_OK) return; /* on_gone follows with the reason */
-    redisEnableKeepAlive(&r->ac->c);
+    if (!r->o.addr.path) redisEnableKeepAlive(&r->ac->c); /* on a unix socket it would end the context */
     login_begin(r);
     neap_redis_uv_flush(r->uv);
 }

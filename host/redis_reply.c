@@ -147,19 +147,22 @@ neap_reply *neap_reply_copy_hiredis(const void *redis_reply) {
 
 /* ---- reader callbacks ---------------------------------------------------------------------------------------------- */
 /* hiredis calls these while it parses; a task without a parent begins a reply. What they return becomes task->obj, which
-   children reach through task->parent; NULL means out of memory and ends the connection. */
+   children reach through task->parent; NULL means out of memory and ends the connection. hiredis is never given a root of
+   ours, only `mark` in its place: it frees what it holds after the callback, when the tree may have a new owner, or none. */
 
 static redisReplyObjectFunctions defaults; /* hiredis' own; set once */
-static int sunk;                           /* what a node that went to a sink returns: any non-NULL address */
+static int mark = NEAP_REPLY_NIL;          /* stands for a root in hiredis' hands, and for nodes that went to a sink */
 
 static neap_reply *place(const redisReadTask *t, neap_reply_builder *b, size_t room) {
-    if (t->parent) return &((neap_reply *)t->parent->obj)->item[t->idx];
+    if (t->parent) return &(t->parent->obj == &mark ? b->top : (neap_reply *)t->parent->obj)->item[t->idx];
     if (!b->root) {
         b->root = neap_reply_new(room);
         b->top = b->root;
     }
     return b->root ? b->top : NULL;
 }
+
+static void *given(const redisReadTask *t, neap_reply *node) { return node && !t->parent ? (void *)&mark : node; }
 
 /* At the start of a reply: asks the client whom it is for. Returns false if hiredis is to build its own object. */
 static bool ours(const redisReadTask *t, neap_reply_builder *b) {
@@ -184,46 +187,46 @@ static void *on_string(const redisReadTask *t, char *s, size_t len) {
     neap_reply_builder *b = t->privdata;
     if (!ours(t, b)) return defaults.createString(t, s, len);
     int type = fold_type(t->type);
-    if (sink(t, b, type, s, len, 0)) return &sunk;
+    if (sink(t, b, type, s, len, 0)) return &mark;
     neap_reply *node = place(t, b, len + 1);
-    return node && !neap_reply_set_string(b->root, node, type, s, len) ? node : NULL;
+    return given(t, node && !neap_reply_set_string(b->root, node, type, s, len) ? node : NULL);
 }
 
 static void *on_array(const redisReadTask *t, neap_hiredis_count n) {
     neap_reply_builder *b = t->privdata;
     if (!ours(t, b)) return defaults.createArray(t, n);
     if (n < 0) n = 0;
-    if (sink(t, b, NEAP_REPLY_ARRAY, NULL, (size_t)n, 0)) return &sunk;
+    if (sink(t, b, NEAP_REPLY_ARRAY, NULL, (size_t)n, 0)) return &mark;
     if (!t->parent && b->sink) { /* the root of a sunk reply stays an empty array in the tree */
         neap_reply *node = place(t, b, 0);
         if (!node) return NULL;
         neap_reply_set_array(b->root, node, 0);
         b->sinking = true;
         b->sink->node(b->sink->ud, 0, 0, NEAP_REPLY_ARRAY, NULL, (size_t)n, 0);
-        return &sunk;
+        return &mark;
     }
     /* room for the items and a guess of their strings: most replies then are one allocation */
     size_t room = n < 64 ? (size_t)n * (sizeof(neap_reply) + 24) : (size_t)n * sizeof(neap_reply);
     neap_reply *node = place(t, b, room);
-    return node && !neap_reply_set_array(b->root, node, (size_t)n) ? node : NULL;
+    return given(t, node && !neap_reply_set_array(b->root, node, (size_t)n) ? node : NULL);
 }
 
 static void *on_integer(const redisReadTask *t, long long v) {
     neap_reply_builder *b = t->privdata;
     if (!ours(t, b)) return defaults.createInteger(t, v);
-    if (sink(t, b, NEAP_REPLY_INTEGER, NULL, 0, v)) return &sunk;
+    if (sink(t, b, NEAP_REPLY_INTEGER, NULL, 0, v)) return &mark;
     neap_reply *node = place(t, b, 0);
     if (node) *node = (neap_reply){.type = NEAP_REPLY_INTEGER, .integer = v};
-    return node;
+    return given(t, node);
 }
 
 static void *on_nil(const redisReadTask *t) {
     neap_reply_builder *b = t->privdata;
     if (!ours(t, b)) return defaults.createNil(t);
-    if (sink(t, b, NEAP_REPLY_NIL, NULL, 0, 0)) return &sunk;
+    if (sink(t, b, NEAP_REPLY_NIL, NULL, 0, 0)) return &mark;
     neap_reply *node = place(t, b, 0);
     if (node) *node = (neap_reply){.type = NEAP_REPLY_NIL};
-    return node;
+    return given(t, node);
 }
 
 #if HIREDIS_MAJOR >= 1
@@ -233,7 +236,7 @@ static void *on_bool(const redisReadTask *t, int v) { return on_integer(t, v); }
 
 /* Our trees belong to the builder until the client takes them, so hiredis frees only what is its own. */
 static void on_free(void *obj) {
-    if (obj && obj != &sunk && *(int *)obj < NEAP_REPLY_NIL) defaults.freeObject(obj);
+    if (obj != &mark) defaults.freeObject(obj);
 }
 
 static redisReplyObjectFunctions functions = {
