@@ -2,5 +2,6 @@ std = "lua54"
 max_line_length = 140
 codes = true
 read_globals = {"neap"}
+files["scripts/sensors.lua"] = {read_globals = {"sensor"}}
 files["spec/**/*_spec.lua"] = {std = "lua54+busted"}
 files["lua/meta/**"] = {ignore = {"211", "212", "221", "241", "631"}}

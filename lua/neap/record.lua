@@ -75,7 +75,9 @@ end
 --- Whole disks only: a partition's traffic is counted by its disk, and loop or zram devices sit on top of others.
 ---@param name string
 function record.is_disk(name)
-  if name:match("^loop") or name:match("^z?ram") or name:match("^dm%-") or name:match("^md") or name:match("^[sf][rd]%d") then return false end
+  for _, kind in ipairs { "^loop", "^z?ram", "^dm%-", "^md", "^[sf][rd]%d" } do
+    if name:match(kind) then return false end
+  end
   if name:match("^[shv]d%a+%d+$") or name:match("^xvd%a+%d+$") then return false end
   return not (name:match("^nvme%d+n%d+p%d+$") or name:match("^mmcblk%d+p%d+$"))
 end
