@@ -10,22 +10,22 @@
 --   keep, clock, flatline, silence, scale, offset, false_alarms       see README, "Describing a sensor"
 
 sensor "temperature" {
-  unit = "°F", label = "room temperature",
-  minimum = 60, maximum = 70,
-  mean = 65, deviation = 1.5, period = "1 day",
-  interval = "10 min",
+    unit = "°F", label = "room temperature",
+    minimum = 60, maximum = 70,
+    mean = 65, deviation = 1.5, period = "1 day",
+    interval = "10 min",
 }
 
 sensor "pressure" {
-  unit = "psi", label = "line pressure",
-  minimum = 30, maximum = 35,
-  mean = 32.5, deviation = 0.8, period = "1 day",
-  interval = "10 min",
+    unit = "psi", label = "line pressure",
+    minimum = 30, maximum = 35,
+    mean = 32.5, deviation = 0.8, period = "1 day",
+    interval = "10 min",
 }
 
 sensor "humidity" {
-  unit = "%", label = "relative humidity",
-  minimum = 30, maximum = 50,
-  mean = 40, deviation = 3, period = "1 day",
-  interval = "10 min",
+    unit = "%", label = "relative humidity",
+    minimum = 30, maximum = 50,
+    mean = 40, deviation = 3, period = "1 day",
+    interval = "10 min",
 }

@@ -16,47 +16,48 @@ local sensors = {}
 -- ---- the keys of a spec ----
 
 local function text(value)
-  if type(value) ~= "string" then return nil, "must be a text in quotes" end
-  return value
+    if type(value) ~= "string" then return nil, "must be a text in quotes" end
+    return value
 end
 
 local function number(value)
-  if type(value) ~= "number" or value ~= value or value == math.huge or value == -math.huge then return nil, "must be a number" end
-  return value
+    if type(value) ~= "number" or value ~= value or value == math.huge or value == -math.huge then return nil, "must be a number" end
+    return value
 end
 
 local function positive(value)
-  if not number(value) or value <= 0 then return nil, "must be a number above 0" end
-  return value
+    if not number(value) or value <= 0 then return nil, "must be a number above 0" end
+    return value
 end
 
 local function duration(value)
-  local seconds, why = when.duration(value)
-  if not seconds then return nil, why end
-  if seconds <= 0 then return nil, "must be longer than 0" end
-  return seconds
+    local seconds, why = when.duration(value)
+    if not seconds then return nil, why end
+    if seconds <= 0 then return nil, "must be longer than 0" end
+    return seconds
 end
 
 local function duration_or_false(value)
-  if value == false then return false end
-  return duration(value)
+    if value == false then return false end
+    return duration(value)
 end
 
 local function whole(low, high)
-  return function(value)
-    local n = math.tointeger(value)
-    if not n or n < low or n > high then return nil, ("must be a whole number from %d to %d"):format(low, high) end
-    return n
-  end
+    return function(value)
+        local n = math.tointeger(value)
+        if not n or n < low or n > high then return nil, ("must be a whole number from %d to %d"):format(low, high) end
+        return n
+    end
 end
 
 local function one_of(...)
-  local words = { ... }
-  return function(value)
-    for _, word in ipairs(words) do if value == word then return value end end
-    local near = type(value) == "string" and nearest(value, words)
-    return nil, ("must be one of \"%s\"%s"):format(table.concat(words, "\", \""), near and (", did you mean \"%s\"?"):format(near) or "")
-  end
+    local words = { ... }
+    return function(value)
+        for _, word in ipairs(words) do if value == word then return value end end
+        local near = type(value) == "string" and nearest(value, words)
+        local hint = near and (", did you mean \"%s\"?"):format(near) or ""
+        return nil, ("must be one of \"%s\"%s"):format(table.concat(words, "\", \""), hint)
+    end
 end
 
 ---@class neap.SensorSpec
@@ -83,31 +84,31 @@ end
 
 --- What may stand in a spec: how it is checked, its default, and one line for `neap sensors --help` and the README.
 sensors.keys = {
-  { name = "unit", check = text, default = "", about = "unit of the readings, for people" },
-  { name = "label", check = text, default = "", about = "a few words for people" },
-  { name = "minimum", check = number, about = "lowest reading that makes sense; below it the reading is kept and flagged" },
-  { name = "maximum", check = number, about = "highest reading that makes sense" },
-  { name = "max_rate", check = positive, about = "fastest believable change, in units per second" },
-  { name = "scale", check = number, default = 1, about = "raw value times this ..." },
-  { name = "offset", check = number, default = 0, about = "... plus this is what is stored" },
-  { name = "interval", check = duration, about = "time between readings; learnt from the data if not given" },
-  { name = "window", check = whole(2, 1024), default = 16, about = "how many readings the model looks back on" },
-  { name = "mean", check = number, about = "typical value, for synthetic readings" },
-  { name = "deviation", check = positive, about = "typical deviation from the mean, for synthetic readings" },
-  { name = "period", check = duration, default = 86400.0, about = "length of the cycle the sensor follows, usually a day" },
-  { name = "kind", check = one_of("cycle", "white"), default = "cycle", about = "synthetic readings: a daily cycle, or white noise" },
-  { name = "keep", check = whole(100, 1000000000), default = 1000000, about = "about how many entries of history to keep in Redis" },
-  { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
-    about = "for a device whose clock is wrong (before 2001, or ahead of ours): use the arrival time, refuse the reading, or trust it" },
-  { name = "flatline", check = duration_or_false, default = false, about = "alarm when the value has not moved for this long" },
-  { name = "silence", check = duration_or_false, default = false, about = "alarm when nothing has arrived for this long" },
-  { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable" },
+    { name = "unit", check = text, default = "", about = "unit of the readings, for people" },
+    { name = "label", check = text, default = "", about = "a few words for people" },
+    { name = "minimum", check = number, about = "lowest reading that makes sense; below it the reading is kept and flagged" },
+    { name = "maximum", check = number, about = "highest reading that makes sense" },
+    { name = "max_rate", check = positive, about = "fastest believable change, in units per second" },
+    { name = "scale", check = number, default = 1, about = "raw value times this ..." },
+    { name = "offset", check = number, default = 0, about = "... plus this is what is stored" },
+    { name = "interval", check = duration, about = "time between readings; learnt from the data if not given" },
+    { name = "window", check = whole(2, 1024), default = 16, about = "how many readings the model looks back on" },
+    { name = "mean", check = number, about = "typical value, for synthetic readings" },
+    { name = "deviation", check = positive, about = "typical deviation from the mean, for synthetic readings" },
+    { name = "period", check = duration, default = 86400.0, about = "length of the cycle the sensor follows, usually a day" },
+    { name = "kind", check = one_of("cycle", "white"), default = "cycle", about = "synthetic readings: a daily cycle, or white noise" },
+    { name = "keep", check = whole(100, 1000000000), default = 1000000, about = "about how many entries of history to keep in Redis" },
+    { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
+        about = "for a device whose clock is wrong (before 2001, or ahead of ours): use the arrival time, refuse the reading, or trust it" },
+    { name = "flatline", check = duration_or_false, default = false, about = "alarm when the value has not moved for this long" },
+    { name = "silence", check = duration_or_false, default = false, about = "alarm when nothing has arrived for this long" },
+    { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable" },
 }
 
 local key_by_name, key_names = {}, {}
 for i, key in ipairs(sensors.keys) do
-  key_by_name[key.name] = key
-  key_names[i] = key.name
+    key_by_name[key.name] = key
+    key_names[i] = key.name
 end
 
 --- A name is data from the network: any text that Redis, JSON and a terminal can show safely.
@@ -115,39 +116,39 @@ end
 ---@return string? name
 ---@return string? why
 function sensors.check_name(name)
-  if type(name) ~= "string" then return nil, "a sensor's name must be a text, not " .. type(name) end
-  if name == "" then return nil, "a sensor's name must not be empty" end
-  if #name > 200 then return nil, "a sensor's name must not be longer than 200 bytes" end
-  if name:find("[%c\127]") then return nil, "a sensor's name must not hold control characters" end
-  if not utf8.len(name) then return nil, "a sensor's name must be valid UTF-8" end
-  return name
+    if type(name) ~= "string" then return nil, "a sensor's name must be a text, not " .. type(name) end
+    if name == "" then return nil, "a sensor's name must not be empty" end
+    if #name > 200 then return nil, "a sensor's name must not be longer than 200 bytes" end
+    if name:find("[%c\127]") then return nil, "a sensor's name must not hold control characters" end
+    if not utf8.len(name) then return nil, "a sensor's name must be valid UTF-8" end
+    return name
 end
 
 --- Check one raw spec. `report(key_or_nil, message)` is called for each mistake.
 local function check(name, raw, report)
-  local spec = { name = name, known = true }
-  for key in pairs(raw) do
-    if not key_by_name[key] then
-      local near = type(key) == "string" and nearest(key, key_names)
-      report(key, ("unknown key '%s'%s"):format(tostring(key), near and (", did you mean '%s'?"):format(near) or ""))
+    local spec = { name = name, known = true }
+    for key in pairs(raw) do
+        if not key_by_name[key] then
+            local near = type(key) == "string" and nearest(key, key_names)
+            report(key, ("unknown key '%s'%s"):format(tostring(key), near and (", did you mean '%s'?"):format(near) or ""))
+        end
     end
-  end
-  for _, key in ipairs(sensors.keys) do
-    local value = raw[key.name]
-    if value == nil then
-      spec[key.name] = key.default
-    else
-      local checked, why = key.check(value)
-      if checked == nil then report(key.name, ("'%s' %s"):format(key.name, why)) end
-      spec[key.name] = checked
+    for _, key in ipairs(sensors.keys) do
+        local value = raw[key.name]
+        if value == nil then
+            spec[key.name] = key.default
+        else
+            local checked, why = key.check(value)
+            if checked == nil then report(key.name, ("'%s' %s"):format(key.name, why)) end
+            spec[key.name] = checked
+        end
     end
-  end
-  if spec.minimum and spec.maximum and spec.minimum >= spec.maximum then
-    report("minimum", ("'minimum' (%g) must be below 'maximum' (%g)"):format(spec.minimum, spec.maximum))
-  elseif spec.mean and ((spec.minimum and spec.mean < spec.minimum) or (spec.maximum and spec.mean > spec.maximum)) then
-    report("mean", ("'mean' (%g) lies outside minimum and maximum"):format(spec.mean))
-  end
-  return spec
+    if spec.minimum and spec.maximum and spec.minimum >= spec.maximum then
+        report("minimum", ("'minimum' (%g) must be below 'maximum' (%g)"):format(spec.minimum, spec.maximum))
+    elseif spec.mean and ((spec.minimum and spec.mean < spec.minimum) or (spec.maximum and spec.mean > spec.maximum)) then
+        report("mean", ("'mean' (%g) lies outside minimum and maximum"):format(spec.mean))
+    end
+    return spec
 end
 
 -- ---- the collection ----
@@ -161,12 +162,12 @@ Specs.__index = Specs
 ---@param name string
 ---@return neap.SensorSpec
 function Specs:get(name)
-  local spec = self.by_name[name]
-  if not spec then
-    spec = check(name, {}, error)
-    spec.known = false
-  end
-  return spec
+    local spec = self.by_name[name]
+    if not spec then
+        spec = check(name, {}, error)
+        spec.known = false
+    end
+    return spec
 end
 
 ---@param name string
@@ -176,13 +177,13 @@ local function new_specs() return setmetatable({ list = {}, by_name = {} }, Spec
 
 --- The line of `key = ` at or after the sensor's own line; the sensor's line if it cannot be found.
 local function line_of_key(lines, from, key)
-  if type(key) ~= "string" then return from end
-  for n = from, #lines do
-    local bare, quoted = "%f[%w_]" .. key:gsub("%W", "%%%0") .. "%f[^%w_]%s*=", ("[\"%s\"]"):format(key)
-    if lines[n]:match(bare) or lines[n]:find(quoted, 1, true) then return n end
-    if n > from and lines[n]:match("^%s*sensor%f[^%w_]") then break end
-  end
-  return from
+    if type(key) ~= "string" then return from end
+    for n = from, #lines do
+        local bare, quoted = "%f[%w_]" .. key:gsub("%W", "%%%0") .. "%f[^%w_]%s*=", ("[\"%s\"]"):format(key)
+        if lines[n]:match(bare) or lines[n]:find(quoted, 1, true) then return n end
+        if n > from and lines[n]:match("^%s*sensor%f[^%w_]") then break end
+    end
+    return from
 end
 
 --- Read specs from Lua source. Mistakes raise one error that lists them all, each as "file:line: message".
@@ -190,55 +191,55 @@ end
 ---@param file string the name for messages
 ---@return neap.Specs
 function sensors.parse(source, file)
-  local specs, mistakes, lines = new_specs(), {}, {}
-  for line in (source .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = line end
-  local function mistake(line, message) mistakes[#mistakes + 1] = { line = line, text = ("%s:%d: %s"):format(file, line, message) } end
-  local open = {} -- sensors whose { ... } has not come yet
+    local specs, mistakes, lines = new_specs(), {}, {}
+    for line in (source .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = line end
+    local function mistake(line, message) mistakes[#mistakes + 1] = { line = line, text = ("%s:%d: %s"):format(file, line, message) } end
+    local open = {} -- sensors whose { ... } has not come yet
 
-  local function sensor(name)
-    local line = debug.getinfo(2, "l").currentline
-    local checked, why = sensors.check_name(name)
-    if not checked then mistake(line, why) end
-    open[line] = true
-    return function(raw)
-      open[line] = nil
-      if type(raw) ~= "table" then return mistake(line, ("sensor '%s' must be followed by a table in braces"):format(tostring(name))) end
-      local function report(key, message)
-        mistake(line_of_key(lines, line, key), ("sensor '%s': %s"):format(tostring(name), message))
-      end
-      local spec = check(name, raw, report)
-      if not checked then return end
-      if specs.by_name[name] then return mistake(line, ("sensor '%s' is described twice"):format(name)) end
-      specs.by_name[name] = spec
-      specs.list[#specs.list + 1] = spec
+    local function sensor(name)
+        local line = debug.getinfo(2, "l").currentline
+        local checked, why = sensors.check_name(name)
+        if not checked then mistake(line, why) end
+        open[line] = true
+        return function(raw)
+            open[line] = nil
+            if type(raw) ~= "table" then return mistake(line, ("sensor '%s' must be followed by a table in braces"):format(tostring(name))) end
+            local function report(key, message)
+                mistake(line_of_key(lines, line, key), ("sensor '%s': %s"):format(tostring(name), message))
+            end
+            local spec = check(name, raw, report)
+            if not checked then return end
+            if specs.by_name[name] then return mistake(line, ("sensor '%s' is described twice"):format(name)) end
+            specs.by_name[name] = spec
+            specs.list[#specs.list + 1] = spec
+        end
     end
-  end
 
-  local env = setmetatable({ sensor = sensor }, { __index = _G })
-  local chunk, syntax = load(source, "@" .. file, "t", env)
-  if not chunk then error(syntax, 0) end
-  local ok, failure = pcall(chunk)
-  if not ok then error(failure, 0) end
-  for line in pairs(open) do mistake(line, "sensor \"name\" must be followed by a table in braces") end
+    local env = setmetatable({ sensor = sensor }, { __index = _G })
+    local chunk, syntax = load(source, "@" .. file, "t", env)
+    if not chunk then error(syntax, 0) end
+    local ok, failure = pcall(chunk)
+    if not ok then error(failure, 0) end
+    for line in pairs(open) do mistake(line, "sensor \"name\" must be followed by a table in braces") end
 
-  if #mistakes > 0 then
-    table.sort(mistakes, function(a, b) return a.line < b.line or (a.line == b.line and a.text < b.text) end)
-    local all = {}
-    for i, m in ipairs(mistakes) do all[i] = m.text end
-    error(table.concat(all, "\n"), 0)
-  end
-  return specs
+    if #mistakes > 0 then
+        table.sort(mistakes, function(a, b) return a.line < b.line or (a.line == b.line and a.text < b.text) end)
+        local all = {}
+        for i, m in ipairs(mistakes) do all[i] = m.text end
+        error(table.concat(all, "\n"), 0)
+    end
+    return specs
 end
 
 --- Read the spec file at `path`.
 ---@param path string
 ---@return neap.Specs
 function sensors.load(path)
-  local f, why = io.open(path, "r")
-  if not f then error(("%s: cannot read the sensor specs; create it or name another file with --sensors"):format(why), 0) end
-  local source = f:read("a")
-  f:close()
-  return sensors.parse(source, path)
+    local f, why = io.open(path, "r")
+    if not f then error(("%s: cannot read the sensor specs; create it or name another file with --sensors"):format(why), 0) end
+    local source = f:read("a")
+    f:close()
+    return sensors.parse(source, path)
 end
 
 --- No specs at all: every sensor has the defaults.
