@@ -1,5 +1,5 @@
 local sensors = require "neap.sensors"
-local nearest = require "neap.nearest"
+local nearest = require("neap.args").nearest
 
 local function failure(source)
     local ok, message = pcall(sensors.parse, source, "my/sensors.lua")

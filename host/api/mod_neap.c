@@ -131,13 +131,20 @@ static int l_exit(lua_State *L) {
     exit(code);
 }
 
+static int l_clock(lua_State *L) { /* neap.clock() -> seconds since 1970 by the wall clock, to the microsecond; task.now is the one that never jumps */
+    uv_timeval64_t t;
+    uv_gettimeofday(&t);
+    lua_pushnumber(L, (lua_Number)t.tv_sec + t.tv_usec * 1e-6);
+    return 1;
+}
+
 static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn, whatever is still open */
     uv_stop(rt_of(L)->loop);
     return 0;
 }
 
 int luaopen_neap(lua_State *L) {
-    static const luaL_Reg fns[] = {{"asset", l_asset}, {"assets", l_assets}, {"on_signal", l_on_signal}, {"stop", l_stop}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"asset", l_asset}, {"assets", l_assets}, {"clock", l_clock}, {"on_signal", l_on_signal}, {"stop", l_stop}, {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"stop", signal_stop}, {NULL, NULL}};
     luaL_newmetatable(L, SIGNAL_META);
     luaL_newlib(L, signal_methods);

@@ -96,10 +96,11 @@ function csv.readings(path, opts)
     if not file then error(("cannot read %s"):format(why), 0) end
     local first = file:read("l")
     if not first then file:close(); error(path .. " is empty", 0) end
-    local header, layout = csv.split(first), nil
+    local header, layout = csv.split(first)
     local line_number, pending = 1, nil
     if strict_number(header[2] or "") and when.parse(header[1]) then -- no header: time and value
-        layout, pending, line_number = {time = 1, value = 2, values = {}}, first, 0
+        pending, line_number = first, 0
+        layout = {time = 1, value = 2, values = {}}
     else
         layout, why = layout_of(header, opts)
         if not layout then file:close(); error(("%s: %s"):format(path, why), 0) end

@@ -8,7 +8,7 @@
 -- its file and line and the nearest valid key; a file with a mistake is refused whole, so that a running server keeps its
 -- old specs. (A plain returned table was the alternative; a call tells us the line on which a sensor stands.)
 
-local nearest = require "neap.nearest"
+local nearest = require("neap.args").nearest
 local when = require "neap.when"
 
 local sensors = {}
@@ -99,7 +99,7 @@ sensors.keys = {
     { name = "kind", check = one_of("cycle", "white"), default = "cycle", about = "synthetic readings: a daily cycle, or white noise" },
     { name = "keep", check = whole(100, 1000000000), default = 1000000, about = "about how many entries of history to keep in Redis" },
     { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
-        about = "for a device whose clock is wrong (before 2001, or ahead of ours): use the arrival time, refuse the reading, or trust it" },
+        about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
     { name = "flatline", check = duration_or_false, default = false, about = "alarm when the value has not moved for this long" },
     { name = "silence", check = duration_or_false, default = false, about = "alarm when nothing has arrived for this long" },
     { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable" },
@@ -203,7 +203,9 @@ function sensors.parse(source, file)
         open[line] = true
         return function(raw)
             open[line] = nil
-            if type(raw) ~= "table" then return mistake(line, ("sensor '%s' must be followed by a table in braces"):format(tostring(name))) end
+            if type(raw) ~= "table" then
+                return mistake(line, ("sensor '%s' must be followed by a table in braces"):format(tostring(name)))
+            end
             local function report(key, message)
                 mistake(line_of_key(lines, line, key), ("sensor '%s': %s"):format(tostring(name), message))
             end
