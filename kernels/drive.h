@@ -1,0 +1,14 @@
+/* drive.h: whole jobs on CPU backends: epochs, early stopping, threads over models. drive.c; used as table entries by scalar.c and simd.h. */
+#ifndef NEAP_DRIVE_H
+#define NEAP_DRIVE_H
+#include "kernels/kernels.h"
+
+int drive_train(const neap_kernels *k, neap_train_job *jobs, size_t n, int threads, const neap_progress *p);
+int drive_predict(const neap_kernels *k, neap_predict_job *jobs, size_t n, int threads, const neap_progress *p);
+
+/* min(1, clip / (norm + 1e-6)) of a gradient (n a multiple of 8): squares summed in double in eight lanes, then a tree. */
+float drive_clip_scale(const float *grad, size_t n, float clip);
+
+/* The CPU tables; a NULL .abi means: not compiled in. */
+extern const neap_kernels neap_kernels_scalar, neap_kernels_avx2, neap_kernels_avx512;
+#endif

@@ -1,0 +1,48 @@
+/* lane_avx2.h: eight floats as a lane type; same meaning as lane_scalar.h, operation by operation. */
+#ifndef NEAP_LANE_H
+#define NEAP_LANE_H
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+
+typedef __m256 V;
+typedef __m256 M;
+#define LANE           8
+#define LANE_FN        static inline __attribute__((always_inline, unused))
+#define LANE_SCALAR_FN static inline __attribute__((unused))
+
+LANE_FN V v_set1(float a) { return _mm256_set1_ps(a); }
+LANE_FN V v_load(const float *p) { return _mm256_loadu_ps(p); }
+LANE_FN void v_store(float *p, V a) { _mm256_storeu_ps(p, a); }
+LANE_FN V v_add(V a, V b) { return _mm256_add_ps(a, b); }
+LANE_FN V v_sub(V a, V b) { return _mm256_sub_ps(a, b); }
+LANE_FN V v_mul(V a, V b) { return _mm256_mul_ps(a, b); }
+LANE_FN V v_div(V a, V b) { return _mm256_div_ps(a, b); }
+LANE_FN V v_sqrt(V a) { return _mm256_sqrt_ps(a); }
+LANE_FN V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+LANE_FN V v_nfma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }
+LANE_FN M v_lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+LANE_FN V v_sel(M m, V a, V b) { return _mm256_blendv_ps(b, a, m); }
+LANE_FN V v_max0(V a) { return _mm256_max_ps(_mm256_setzero_ps(), a); } /* the second operand where equal or NaN */
+LANE_FN V v_abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+LANE_FN V v_copysign(V a, V sign) {
+    __m256 s = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_andnot_ps(s, a), _mm256_and_ps(s, sign));
+}
+LANE_FN V v_pow2(V t) {
+    __m256i u = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(u, _mm256_set1_epi32(0x3F800000)));
+}
+/* The 16-lane tree of a dot product: lanes l and l+8, then l+4, l+2, l+1. */
+LANE_FN float v_tree(const V acc[16 / LANE]) {
+    __m256 a = _mm256_add_ps(acc[0], acc[1]);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    b = _mm_add_ss(b, _mm_movehdup_ps(b));
+    return _mm_cvtss_f32(b);
+}
+LANE_SCALAR_FN double d_mul(double a, double b) { return a * b; }
+LANE_SCALAR_FN double d_sub(double a, double b) { return a - b; }
+LANE_SCALAR_FN double d_div(double a, double b) { return a / b; }
+LANE_SCALAR_FN double d_sqrt(double a) { return sqrt(a); }
+#endif

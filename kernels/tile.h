@@ -1,0 +1,107 @@
+/* tile.h: the one matrix product of the network, in register tiles, with what follows it fused into the end of each tile.
+
+     c[m][n] = start + sum over k, in order, of a(m, k) * b[k][n]         a: any strides (broadcast)   b: rows of vectors
+
+   Every element is a sequential chain of fused multiply-adds, so neither the tile's shape nor the lane width changes a bit. All five products of a
+   training step have this form: forward (a = inputs, b = W), deltas (a = deltas, b = W transposed), weight gradients (k runs over samples).
+   The includer defines TILE_R x TILE_C: accumulators that fill the registers (4 x 4 of 16 lanes, 4 x 2 of 8 lanes). */
+#ifndef NEAP_TILE_H
+#define NEAP_TILE_H
+
+enum { T_FORWARD, T_DELTA, T_GRAD, T_UPDATE };
+
+typedef struct tile_job {
+    const float *a;
+    long a_row, a_k;
+    const float *b;
+    long ldb;
+    int k;
+    float *c; /* result; T_UPDATE: the gradient so far, read if `resume` */
+    long ldc;
+    int resume;         /* T_GRAD, T_UPDATE: chains go on from c */
+    const float *bias;  /* T_FORWARD: where chains start */
+    int relu;           /* T_FORWARD: clip at zero.  T_DELTA: pass only where h > 0 */
+    const float *h;     /* T_DELTA: activations, laid out as c */
+    const f_rule *rule; /* T_UPDATE: the optimiser, and its arrays, laid out as c */
+    float *w, *m, *v;
+} tile_job;
+
+LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, int row, int col) {
+    V acc[TILE_R][TILE_C];
+    const float *a = j->a + row * j->a_row, *b = j->b + col;
+    const long a_row = j->a_row, a_k = j->a_k, ldb = j->ldb;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) {
+            if (kind == T_FORWARD) acc[r][c] = v_load(j->bias + col + c * LANE);
+            else acc[r][c] = v_set1(0.0f);
+        }
+    if ((kind == T_GRAD || kind == T_UPDATE) && j->resume)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+            for (int c = 0; c < C; c++) acc[r][c] = v_load(j->c + (row + r) * j->ldc + col + c * LANE);
+
+    for (int k = j->k; k > 0; k--) {
+        V bv[TILE_C];
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            V av = v_set1(a[r * a_row]);
+#pragma GCC unroll 8
+            for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
+        }
+        a += a_k;
+        b += ldb;
+    }
+
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) {
+            long at = (row + r) * j->ldc + col + c * LANE;
+            if (kind == T_UPDATE) {
+                V w = v_load(j->w + at), m = v_load(j->m + at), v = v_load(j->v + at);
+                f_update(j->rule, acc[r][c], &w, &m, &v);
+                v_store(j->w + at, w), v_store(j->m + at, m), v_store(j->v + at, v);
+            } else if (kind == T_FORWARD) {
+                v_store(j->c + at, j->relu ? v_max0(acc[r][c]) : acc[r][c]);
+            } else if (kind == T_DELTA) {
+                V gated = v_sel(v_lt(v_set1(0.0f), v_load(j->h + at)), acc[r][c], v_set1(0.0f));
+                v_store(j->c + at, j->relu ? gated : acc[r][c]);
+            } else {
+                v_store(j->c + at, acc[r][c]);
+            }
+        }
+}
+
+/* Rows lo..hi-1 of a tile column of C vectors. */
+LANE_FN void tile_column(const int kind, const int C, const tile_job *j, int lo, int hi, int col) {
+    int row = lo;
+    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, TILE_R, C, j, row, col);
+#if TILE_R > 4
+    if (row + 4 <= hi) tile(kind, 4, C, j, row, col), row += 4;
+#endif
+    if (row + 2 <= hi) tile(kind, 2, C, j, row, col), row += 2;
+    if (row < hi) tile(kind, 1, C, j, row, col);
+}
+
+/* Rows lo..hi-1, all n columns (a multiple of 16). */
+LANE_FN void tile_rows(const int kind, const tile_job *j, int lo, int hi, long n) {
+    int col = 0;
+    for (; col + TILE_C * LANE <= n; col += TILE_C * LANE) tile_column(kind, TILE_C, j, lo, hi, col);
+#if TILE_C > 2
+    if (col + 2 * LANE <= n) tile_column(kind, 2, j, lo, hi, col), col += 2 * LANE;
+#endif
+#if LANE == 16
+    if (col + LANE <= n) tile_column(kind, 1, j, lo, hi, col);
+#endif
+}
+
+static __attribute__((noinline)) void tile_forward(const tile_job *j, int rows, long n) { tile_rows(T_FORWARD, j, 0, rows, n); }
+static __attribute__((noinline)) void tile_delta(const tile_job *j, int rows, long n) { tile_rows(T_DELTA, j, 0, rows, n); }
+static __attribute__((noinline)) void tile_grad(const tile_job *j, int lo, int hi, long n) { tile_rows(T_GRAD, j, lo, hi, n); }
+static __attribute__((noinline)) void tile_update(const tile_job *j, int lo, int hi, long n) { tile_rows(T_UPDATE, j, lo, hi, n); }
+#endif
