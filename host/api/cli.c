@@ -249,14 +249,15 @@ static int run_command(lua_State *L, const char *name) {
     return run_chunk(L, st);
 }
 
-static void print_version(void) {
-    printf("%s  (neap %s)\n", LUA_COPYRIGHT, NEAP_VERSION);
+static void print_version(int ours) { /* -v prints stock's line, --version ours too */
+    if (ours) printf("neap %s\n", NEAP_VERSION);
+    printf("%s\n", LUA_COPYRIGHT);
     fflush(stdout);
 }
 
 static int pmain(lua_State *L) {
     cli *c = lua_touserdata(L, 1);
-    if (c->options & OPT_V) print_version();
+    if (c->options & OPT_V) print_version(0);
     set_arg_table(L, c);
     lua_gc(L, LUA_GCGEN, 0, 0);
     if (!(c->options & OPT_NOENV) && run_init(L) != LUA_OK) return 0;
@@ -267,7 +268,7 @@ static int pmain(lua_State *L) {
         if (!tty || run_command(L, "repl") == LUA_ERRFILE) cli_stock_repl(L);
     } else if (!has_script && !(c->options & (OPT_E | OPT_V))) {
         if (tty) {
-            if (run_command(L, "repl") == LUA_ERRFILE) print_version(), cli_stock_repl(L);
+            if (run_command(L, "repl") == LUA_ERRFILE) print_version(0), cli_stock_repl(L);
         } else if (run_chunk(L, luaL_loadfile(L, NULL)) != LUA_OK) { /* stock ignores this status; so do its users' scripts */
         }
     }
@@ -296,7 +297,7 @@ int cli_main(int argc, char **argv) {
         return 1;
     }
     if (c.options & OPT_VERSION) {
-        print_version();
+        print_version(1);
         return 0;
     }
     char *help_argv[] = {argv[0], "help", NULL};
