@@ -32,11 +32,19 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap scripts -type f 2>/dev/null | sort)
 
-.PHONY: all help setup test demo check clean ctest
-all: $(BUILD)/neap
+.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak clean ctest compdb install
+## make              build build/neap
+all: setup
+	@$(MAKE) --no-print-directory build
+build: $(BUILD)/neap
+
+setup:
+	@sh scripts/setup.sh build
+setup-test:
+	@sh scripts/setup.sh test
 
 help:
-	@sed -n 's/^##  *//p' $(MAKEFILE_LIST)
+	@sed -n 's/^##  *//p' $(firstword $(MAKEFILE_LIST))
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 $(BUILD)/%.o: %.c
@@ -75,8 +83,35 @@ $(BUILD)/ctest/%: spec/c/%.c $(BUILD)/libcore.a
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(PKG_LIBS)
 
 ctest: $(CTESTS)
-	@for t in $(CTESTS); do $$t || exit 1; done
+	@rc=0; for t in $(CTESTS); do $$t || rc=1; done; exit $$rc
 
+## make test         all specs and C tests (SANITIZER=address|undefined|thread for a sanitized build)
+test: setup-test
+	@$(MAKE) --no-print-directory build $(CTESTS)
+	@sh spec/run.sh $(BUILD) $(SPECS)
+
+## make demo         the whole main job on a private Redis (DATA=file.csv LABELS=file.json for your own)
+demo: all
+	@$(BUILD)/neap demo $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)")
+
+## make check        formatting, luacheck, include direction, then the tests
+check: check-format check-includes check-lua test
+check-format:
+	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h') && echo "format: ok"
+check-includes:
+	@sh spec/includes.sh
+check-lua:
+	@luacheck -q lua scripts spec
+
+## make conformance SUITES=DIR   public suites that are not in the tree (Lua's own tests, JSONTestSuite, line protocol)
+conformance: build
+	@sh spec/conformance/run.sh $(BUILD)/neap "$(SUITES)"
+
+## make compdb       compile_commands.json for editors
+compdb:
+	@bear --output compile_commands.json -- $(MAKE) -B build
+
+## make clean        remove build/
 clean:
 	rm -rf build
 

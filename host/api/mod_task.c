@@ -233,7 +233,7 @@ static int l_sleep(lua_State *L) {
 
 typedef struct token {
     rt_wait *w;
-    int woken;
+    int woken, left; /* woken: somebody called wake; left: the waiter's time is over */
 } token;
 
 static int l_token(lua_State *L) {
@@ -253,10 +253,9 @@ static int token_woken(lua_State *L, int status, lua_KContext ctx) {
     rt_wait *w = (rt_wait *)ctx;
     if (w->status == NEAP_ERR_TIMEOUT) {
         token *k = lua_touserdata(L, 1);
-        if (k->w) {
-            wait_unref(k->w);
-            k->w = NULL;
-        }
+        if (k->w) wait_unref(k->w);
+        k->w = NULL;
+        k->left = 1;
         lua_pushboolean(L, 0);
         return 1;
     }
@@ -279,7 +278,7 @@ static int token_wait(lua_State *L) { /* token:wait(what, timeout or -1) -> true
 static int token_wake(lua_State *L) { /* token:wake(value) -> true if somebody waits (or will), false if they left */
     token *k = luaL_checkudata(L, 1, TOKEN_META);
     lua_settop(L, 2);
-    if (k->woken || (k->w && wait_is_left(k->w))) {
+    if (k->woken || k->left || (k->w && wait_is_left(k->w))) {
         lua_pushboolean(L, 0);
         return 1;
     }

@@ -156,14 +156,38 @@ void wait_close(rt *R) {
 }
 
 /* ---- where a wait is possible --------------------------------------------------------------------------------------- */
-/* Pushes a name for the innermost C function below level 0 of co: "table.sort", "gsub", ... and the Lua line that called it. */
+/* Pushes "string.gsub" or the like if the function on top stands in a loaded library, else nil; pops the function. */
+static void push_library_name(lua_State *L) {
+    int fn = lua_gettop(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    for (lua_pushnil(L); lua_next(L, fn + 1); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING || !lua_istable(L, -1) || strcmp(lua_tostring(L, -2), "_G") == 0) continue;
+        for (lua_pushnil(L); lua_next(L, fn + 3); lua_pop(L, 1)) {
+            if (lua_type(L, -2) != LUA_TSTRING || !lua_rawequal(L, -1, fn)) continue;
+            lua_pushfstring(L, "%s.%s", lua_tostring(L, fn + 2), lua_tostring(L, fn + 4));
+            lua_replace(L, fn);
+            lua_settop(L, fn);
+            return;
+        }
+    }
+    lua_settop(L, fn - 1);
+    lua_pushnil(L);
+}
+
+/* Pushes a name for the innermost C function below level 0 of co: 'table.sort', 'gsub', ... and the Lua line that called it. */
 static void push_blocker(lua_State *L, lua_State *co, int level) {
     lua_Debug ar;
     const char *name = "a C function";
     for (; lua_getstack(co, level, &ar); level++) {
-        lua_getinfo(co, "Sn", &ar);
-        if (*ar.what != 'C') continue;
-        if (ar.name) name = ar.name;
+        lua_getinfo(co, "Snf", &ar);
+        lua_xmove(co, L, 1);
+        if (*ar.what != 'C') {
+            lua_pop(L, 1);
+            continue;
+        }
+        push_library_name(L); /* stays on the stack while `name` is in use */
+        if (lua_isstring(L, -1)) name = lua_tostring(L, -1);
+        else if (ar.name) name = ar.name;
         break;
     }
     while (lua_getstack(co, ++level, &ar)) {

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs every C test and every spec against one build and closes with the sum: "N passed, N failed".
+# Usage: sh spec/run.sh BUILD_DIR [spec files]
+build=$1
+shift
+log=$build/test.log
+: >"$log"
+rc=0
+run() { # a program whose last line is "name: N passed, N failed"; one that dies without it counts as a failure
+    before=$(grep -c ' passed, ' "$log")
+    { "$@" 2>&1 || echo "exit-code: $?"; } | tee -a "$log" | grep -v '^exit-code: '
+    tail -n 1 "$log" | grep -q '^exit-code: ' && rc=1
+    [ "$(grep -c ' passed, ' "$log")" -gt "$before" ] || echo "crash: $*: 0 passed, 1 failed" | tee -a "$log"
+}
+if [ $# = 0 ]; then
+    for t in "$build"/ctest/*_test; do [ -x "$t" ] && run "$t"; done
+    run "$build/neap" test
+    # One file under plain busted: there the specs run on the main thread and a wait turns the loop.
+    run busted --lua="$build/neap" -o neap.test_output spec/task_spec.lua
+else
+    run "$build/neap" test "$@"
+fi
+awk '/^[^ ]*:.* [0-9]+ passed, [0-9]+ failed$/ {for (i = 2; i < NF; i++) {if ($(i + 1) ~ /^passed,?$/) p += $i; if ($(i + 1) == "failed") f += $i}}
+     END {printf "%d passed, %d failed\n", p, f; exit f > 0}' "$log" || rc=1
+exit $rc
