@@ -4,12 +4,14 @@
 #include "host/api/rt_internal.h"
 
 int luaopen_neap(lua_State *L);
+int luaopen_neap_decode(lua_State *L);
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
+    {"neap.decode", luaopen_neap_decode},
     {"neap.json", luaopen_neap_json},
     {"neap.task.core", luaopen_neap_task_core},
     {"neap.edit", luaopen_neap_edit},

@@ -1,0 +1,17 @@
+/* decode_lua.h: the batch and sensor-table userdata, for bindings that take a decoded batch (journal, store). */
+#ifndef NEAP_DECODE_LUA_H
+#define NEAP_DECODE_LUA_H
+#include <lua.h>
+#include <lauxlib.h>
+#include "host/readings.h"
+
+#define DECODE_BATCH   "neap.decode.batch"
+#define DECODE_SENSORS "neap.decode.sensors"
+
+/* The batch at idx; raises if it is none. User value 1 anchors the body that its slices point into. */
+neap_readings *decode_check_batch(lua_State *L, int idx);
+neap_sensors *decode_check_sensors(lua_State *L, int idx);
+
+/* Fills the two metatables; called once by luaopen_neap_decode. */
+void decode_open_batch(lua_State *L);
+#endif

@@ -1,0 +1,58 @@
+/* readings_test.c: the decoders on samples, on every prefix of them, and on 60,000 mutations (the fuzz target's own checks). */
+#include "spec/fuzz/readings_fuzz.c"
+#include "spec/c/test.h"
+#include <string.h>
+
+static const struct {
+    int (*decode)(neap_readings *, const char *, size_t, const neap_decode_opts *);
+    const char *pick, *text;
+    size_t count, refused;
+} samples[] = {
+    {neap_readings_json, "\x05", "[{\"sensor_name\":\"t\",\"sensor_output\":\"21.5\",\"ts\":\"2023-11-14T22:13:20Z\"},{\"values\":{\"a\":1},\"ts\":1},3]", 2, 1},
+    {neap_readings_json, "\x05", "{\"\\u0061\":1,\"b\":{\"c\":2e0},\"d\":\"nan\",\"e\":[{}]}", 2, 2},
+    {neap_readings_ndjson, "\x01", "{\"t\":1}\n\n{\"t\":}\n{\"sensordatavalues\":[{\"value_type\":\"P1\",\"value\":\"7\"}]}", 2, 1},
+    {neap_readings_lines, "\x02", "w,r=b,c=a value=21.5,hum=40i,on=t,s=\"x\ny\" 17\n# note\nm\\ x v=1u,w=-.5e3\nbad\n", 4, 1},
+    {neap_readings_collectd, "\x03", "[{\"values\":[2.5,null],\"dsnames\":[\"a\",\"value\"],\"time\":1.5,\"host\":\"h\",\"plugin\":\"p\",\"type\":\"t\"},{}]", 1, 1},
+    {neap_readings_putval, "\x04", "PUTVAL \"h/a b/c\" interval=1 1700000000.5:2.48:U:1 N:7\nNOTHING\n", 3, 1},
+};
+enum { SAMPLES = sizeof samples / sizeof *samples };
+
+int main(void) {
+    uint64_t seed = 88172645463325252ull;
+    for (int i = 0; i < SAMPLES; i++) {
+        const char *text = samples[i].text;
+        size_t n = strlen(text);
+        neap_readings b;
+        neap_readings_init(&b);
+        int err = samples[i].decode(&b, text, n, NULL);
+        CHECK(err == 0 && b.count == samples[i].count && b.refused_count == samples[i].refused, "sample %d: %d, %zu readings, %zu refused %s", i, err, b.count,
+              b.refused_count, b.error);
+        neap_readings_free(&b);
+        uint8_t buf[512];
+        memcpy(buf, samples[i].pick, 1);
+        memcpy(buf + 1, text, n);
+        for (size_t cut = 0; cut <= n; cut++) LLVMFuzzerTestOneInput(buf, cut + 1);
+        for (int k = 0; k < 10000; k++) {
+            memcpy(buf + 1, text, n);
+            for (int m = 0; m < 3; m++) {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                buf[1 + (seed >> 8) % n] = seed & 1 ? (uint8_t)(seed >> 40) : (uint8_t)text[(seed >> 40) % n];
+            }
+            LLVMFuzzerTestOneInput(buf, n + 1);
+        }
+    }
+    neap_readings b; /* more than fit in place, and more refusals than are kept */
+    neap_readings_init(&b);
+    for (uint32_t i = 1; i <= 3000; i++) {
+        neap_readings_add(&b, "s", 1, i, i);
+        neap_readings_refuse(&b, i, NULL, 0, "no");
+    }
+    CHECK(b.count == 3000 && b.at[2999].value == 3000 && b.refused_count == 3000 && b.refused_kept == NEAP_REFUSALS_KEPT && !b.memory);
+    neap_readings_drop(&b, 7, "late");
+    neap_readings_drop(&b, 7, "late");
+    CHECK(b.dropped == 1 && b.refused_count == 3001);
+    neap_readings_free(&b);
+    return test_end("readings");
+}
