@@ -1,11 +1,6 @@
 local task = require "neap.task"
 
-local function interpreter() -- the binary that runs this spec
-    local i = 0
-    while arg[i - 1] do i = i - 1 end
-    return arg[i]
-end
-local NEAP = interpreter()
+local NEAP = require("spec.where").neap
 
 local function sh(command)
     local p = io.popen("{ " .. command:gsub("NEAP%f[^%w_]", NEAP) .. "\n} 2>&1; echo \"rc=$?\"")

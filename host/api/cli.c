@@ -282,7 +282,7 @@ static int run_pending(rt *R) {
     R->interrupted = 0;
     do {
         uv_run(R->loop, UV_RUN_DEFAULT);
-    } while (!R->interrupted && (R->ready || uv_loop_alive(R->loop)));
+    } while (!R->interrupted && !R->stopping && (R->ready || uv_loop_alive(R->loop)));
     signal(SIGINT, SIG_DFL);
     if (R->interrupted) message("interrupted!");
     return !R->interrupted;

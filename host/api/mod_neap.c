@@ -139,6 +139,7 @@ static int l_clock(lua_State *L) { /* neap.clock() -> seconds since 1970 by the 
 }
 
 static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn, whatever is still open */
+    rt_of(L)->stopping = 1;
     uv_stop(rt_of(L)->loop);
     return 0;
 }

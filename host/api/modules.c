@@ -7,6 +7,7 @@ int luaopen_neap(lua_State *L);
 int luaopen_neap_decode(lua_State *L);
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
+int luaopen_neap_worker_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 
 static const luaL_Reg modules[] = {
@@ -14,6 +15,7 @@ static const luaL_Reg modules[] = {
     {"neap.decode", luaopen_neap_decode},
     {"neap.json", luaopen_neap_json},
     {"neap.task.core", luaopen_neap_task_core},
+    {"neap.worker.core", luaopen_neap_worker_core},
     {"neap.edit", luaopen_neap_edit},
     {NULL, NULL},
 };

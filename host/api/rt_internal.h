@@ -27,7 +27,7 @@ enum { RT_POOL = 64 }; /* threads kept for reuse */
 struct rt {
     lua_State *L;
     uv_loop_t *loop, own_loop;
-    int owns_loop, library, closing;
+    int owns_loop, library, closing, stopping; /* stopping: neap.stop was called */
     uv_prepare_t prepare; /* drains the ready queue before each poll */
     uv_idle_t idle;       /* active while something is ready: the poll must not block */
     uv_timer_t timer;     /* the nearest deadline */
