@@ -19,8 +19,8 @@ end
 print("usage: neap [options] [script [args]]     a drop-in lua 5.4\n       neap COMMAND [args]\n\ncommands (each has --help):")
 for _, name in ipairs(neap.assets "scripts/") do
     local command = name:match "^scripts/([%a_]+)%.lua$"
-    local summary = command and neap.asset(name):match "^%-%-%- neap [^\n]-: ([^\n]+)"
-    if summary then print(("  neap %-10s %s"):format(command, summary)) end
+    local summary = command and neap.asset(name):match "^%-%-%-? neap [^\n]-: ([^\n]+)"
+    if summary then print(("  neap %-10s %s"):format(command, summary:match "^(.-)[.;] " or summary)) end
 end
 print("\nfunctions:\n  neap help NAME     what is known about a function or module, for instance: neap help task.spawn")
 print("\noptions are those of lua: -e STAT, -l MOD, -i, -v, -E, -W, --, - (stdin); and --version")

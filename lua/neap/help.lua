@@ -118,7 +118,9 @@ function help.find(what)
         what = name_of(what)
     end
     if not what then return nil, {} end
-    local key = what:gsub(":", "."):gsub("^neap%.", "")
+    local key = what:gsub(":", ".")
+    if known[key] and not known[key].is_module then return known[key] end
+    key = key:gsub("^neap%.", "")
     if known[key] then return known[key] end
     local ends, near = {}, {}
     for name, entry in pairs(known) do
@@ -136,7 +138,7 @@ end
 -- ---- showing --------------------------------------------------------------------------------------------------------------
 local function first_sentence(doc)
     local text = table.concat(doc.text, " ")
-    return text:match("^(.-[.:;])%s") or text
+    return text:match("^(.-[.;])%s") or text
 end
 
 -- What a module offers, one line each.
@@ -158,7 +160,8 @@ function help.text(what, colour)
     local entry, near = help.find(what)
     if not entry then
         local shown = type(what) == "string" and "'" .. what .. "'" or "this value"
-        return nil, ("nothing is known about %s%s"):format(shown, #near > 0 and "; is it " .. table.concat(near, ", ", 1, math.min(#near, 6)) .. "?" or "")
+        return nil, ("nothing is known about %s%s"):format(shown, #near > 0 and "; is it " .. table.concat(near, ", ", 1,
+            math.min(#near, 6)) .. "?" or "")
     end
     local out = {term.paint(entry.name .. (entry.params or ""), "bold", colour)}
     for _, line in ipairs(entry.doc.text) do out[#out + 1] = "  " .. line end
@@ -182,7 +185,8 @@ function help.show(what, session)
             if entry.is_module and name:sub(1, 1) ~= "@" and not name:find("[._]") then names[#names + 1] = entry end
         end
         table.sort(names, function(a, b) return a.name < b.name end)
-        for _, entry in ipairs(names) do session:write(term.pad(entry.name, 20), "  ", first_sentence(entry.doc):gsub("^neap[%w_.]+: ", ""), "\n") end
+        for _, entry in ipairs(names) do session:write(term.pad(entry.name, 20), "  ", first_sentence(entry.doc):gsub("^neap[%w_.]+: ",
+            ""), "\n") end
         return true
     end
     local text, why = help.text(what, session.colour)
