@@ -96,7 +96,8 @@ function csv.readings(path, opts)
     if not file then error(("cannot read %s"):format(why), 0) end
     local first = file:read("l")
     if not first then file:close(); error(path .. " is empty", 0) end
-    local header, layout = csv.split(first)
+    local header = csv.split(first)
+    local layout
     local line_number, pending = 1, nil
     if strict_number(header[2] or "") and when.parse(header[1]) then -- no header: time and value
         pending, line_number = first, 0

@@ -199,8 +199,8 @@ function Sampler:sample()
         end
         local a, b = last.totals, now.totals
         if a.cpu_total and b.cpu_total and b.cpu_total > a.cpu_total then
-            local idle = (b.cpu_idle - a.cpu_idle) / (b.cpu_total - a.cpu_total)
-            now.values.cpu_use = 100 * math.min(1, math.max(0, 1 - idle))
+            local total = b.cpu_total - a.cpu_total
+            now.values.cpu_use = math.min(100, math.max(0, 100 * (total - (b.cpu_idle - a.cpu_idle)) / total))
         end
     end
     self.last = now
