@@ -1,50 +1,22 @@
---- From what a client sent to readings that may be stored: shapes, numbers, times, and a verdict for every single item.
+--- From a decoded body to readings that may be stored: whose clock is believed, what is flagged, and a verdict for every item.
 --
---   local result = ingest.read(json.decode(body), { specs = specs, now_us = now, stamp = ingest.stamper(clock) })
---   result.accepted   --> { { sensor = "temperature", time_us = ..., value = 21.5, timed = true }, ... }
---   result.errors     --> { { index = 3, sensor_name = "x", error = "..." }, ... }
+--     local batch = decode.json(body)                      -- neap.decode: every shape that clients send, parsed in C
+--     local taken = ingest.judge(batch, {specs = specs, now_us = now, stamp = stamp, admit = admit})
+--     store:append(taken)                                  -- taken.order = {"oven"}, taken.pairs.oven = {time_us, value, ...}
+--     local status, text = ingest.answer(batch, taken)
 --
--- One bad item never sinks a batch: good ones are kept, each bad one is named with its place and reason. Nothing here waits
--- or writes; that makes the rules easy to test and to edit. An item without a sensor's name or value is `skipped`, as the
--- starter kit did, but it is reported; anything else that cannot be stored is an error.
+-- One bad item never sinks a batch: good ones are kept, each bad one is named with its place and reason. Nothing here waits or
+-- writes; that makes the rules easy to test and to edit. The good path answers what the starter kit answered, to the letter.
 
-local sensors = require "neap.sensors"
+local decode = require "neap.decode"
+local json = require "neap.json"
 local when = require "neap.when"
 
 local ingest = {}
 
 local YEAR_2001_US <const> = 978307200000000
 local AHEAD_US <const> = 600 * 1000000 -- a clock this far ahead of ours is wrong rather than early
-
--- Names under which clients send an item's parts, in order of preference. The starter kit's come first.
-local NAME_KEYS <const> = { "sensor_name", "sensor", "name" }
-local VALUE_KEYS <const> = { "sensor_output", "value" }
-local TIME_KEYS <const> = { "timestamp", "time", "ts" }
-
-local function first(item, keys)
-    for _, key in ipairs(keys) do
-        if item[key] ~= nil then return item[key], key end
-    end
-end
-
---- A reading's number from what JSON gave: numbers, numeric texts ("12.5", as some devices send) and true/false count;
---- NaN, infinity and hexadecimal do not.
----@param value any
----@return number? number
----@return string? why
-function ingest.number(value)
-    local kind = type(value)
-    if kind == "boolean" then return value and 1 or 0 end
-    if kind == "string" then
-        local digits = value:match("^%s*([+-]?%d+%.?%d*[eE]?[+-]?%d*)%s*$") or value:match("^%s*([+-]?%.%d+[eE]?[+-]?%d*)%s*$")
-        local n = digits and tonumber((digits:gsub("^%+", "")))
-        if not n then return nil, ("'%s' is not a number"):format(value:sub(1, 40)) end
-        value, kind = n, "number"
-    end
-    if kind ~= "number" then return nil, "the value must be a number" .. (kind == "table" and ", not a list or object" or "") end
-    if value ~= value or value == math.huge or value == -math.huge then return nil, "the value is not finite" end
-    return value
-end
+local BAD_TIME <const>, LOW <const>, HIGH <const> = decode.BAD_TIME, decode.LOW, decode.HIGH
 
 --- Unique, increasing arrival times for readings that carry none. Each worker keeps to its own residue, so that two workers
 --- never give one sensor the same time (equal times would count as one reading sent twice).
@@ -56,7 +28,7 @@ function ingest.stamper(clock, worker, workers)
     worker, workers = worker or 1, workers or 1
     local last = 0
     return function()
-        local now = clock() * 1000000 // 1 | 0
+        local now = math.tointeger(clock() * 1000000 // 1)
         now = now - now % workers + (worker - 1)
         if now <= last then now = last + workers end
         last = now
@@ -64,138 +36,130 @@ function ingest.stamper(clock, worker, workers)
     end
 end
 
---- The event time of an item: the device's if it is credible, else the arrival time, as the sensor's `clock` policy says.
----@return integer? time_us nil: refuse the reading
----@return boolean|string timed_or_why
----@return string? note
-local function event_time(item, spec, context)
-    local raw = first(item, TIME_KEYS)
-    if raw == nil then return context.stamp(), false end
-    local time_us, why = when.parse(raw)
-    if not time_us then return context.stamp(), false, why .. ": the arrival time is used" end
-    if spec.clock == "trust" then return time_us, true end
+--- What the sensor's `clock` policy makes of a device's time: the time to use, and a remark if it is not the device's.
+--- nil and the reason when the reading is refused.
+local function credible(time_us, spec, context)
+    if spec.clock == "trust" then return time_us end
     local wrong = time_us < YEAR_2001_US and "the device's clock is not set (%s)"
         or time_us > context.now_us + AHEAD_US and "the device's clock is ahead of ours (%s)"
-    if not wrong then return time_us, true end
+    if not wrong then return time_us end
     wrong = wrong:format(when.iso(time_us))
     if spec.clock == "reject" then return nil, wrong end
-    return context.stamp(), false, wrong .. ": the arrival time is used"
-end
-
---- One item to one reading. `skip` is true where the starter kit skipped.
-local function read_item(item, context)
-    if type(item) ~= "table" then return nil, "an item must be a JSON object" end
-    local name, value = first(item, NAME_KEYS), first(item, VALUE_KEYS)
-    if name == nil then return nil, "the item has no \"sensor_name\"", true end
-    if value == nil then return nil, "the item has no \"sensor_output\"", true end
-    local checked, why = sensors.check_name(name)
-    if not checked then return nil, why end
-    local number, not_number = ingest.number(value)
-    if not number then return nil, not_number end
-
-    local spec = context.specs:get(checked)
-    local time_us, timed, note = event_time(item, spec, context)
-    if not time_us then return nil, timed end
-    if spec.scale ~= 1 or spec.offset ~= 0 then number = number * spec.scale + spec.offset end
-    if spec.minimum and number < spec.minimum then
-        note = ("%g is below the minimum of %g: kept and flagged"):format(number, spec.minimum)
-    elseif spec.maximum and number > spec.maximum then
-        note = ("%g is above the maximum of %g: kept and flagged"):format(number, spec.maximum)
-    end
-    return { sensor = checked, time_us = time_us, value = number, timed = timed, sent = value }, note
-end
-
---- Bring the JSON shapes that clients use to one list of items. Returns nil if `value` is none of them.
----   [ {sensor_name, sensor_output}, .. ]   {sensor_name, sensor_output}   {"temperature": 21.5, ..}   {"ts": .., "values": {..}}
-local function items_of(value, is_array)
-    if type(value) ~= "table" then return nil end
-    if value[1] ~= nil or is_array(value) then return value end
-    if first(value, NAME_KEYS) ~= nil and first(value, VALUE_KEYS) ~= nil then return { value } end
-
-    local values, time = value, first(value, TIME_KEYS)
-    if type(value.values) == "table" then values = value.values end
-    local items = {}
-    for name, one in pairs(values) do
-        local is_time = values == value and (name == "timestamp" or name == "time" or name == "ts")
-        if not is_time and type(name) == "string" and ingest.number(one) then
-            items[#items + 1] = { sensor_name = name, sensor_output = one, timestamp = time }
-        end
-    end
-    table.sort(items, function(a, b) return a.sensor_name < b.sensor_name end)
-    return items[1] and items or nil
+    return context.stamp(), wrong .. ": the arrival time is used"
 end
 
 ---@class neap.ingest.Context
 ---@field specs neap.Specs
+---@field limits any the specs' names and ranges for neap.decode (ingest.limits)
 ---@field now_us integer
 ---@field stamp fun(): integer
----@field is_array fun(value: table): boolean
 ---@field admit? fun(sensor: string): boolean, string? whether a sensor may be stored (the cap on unknown ones)
 
----@class neap.ingest.Result
----@field accepted table[] readings, in the order sent
----@field errors table[] { index, sensor_name, error }
----@field skipped table[] the same, for items that lack a name or a value
----@field notes table[] { index, sensor_name, note } for readings that are kept but worth a remark
+---@class neap.ingest.Taken
+---@field order string[] sensors in the order of their first reading
+---@field pairs table<string, (integer|number)[]> for each sensor: event time in microseconds, value, time, value, ...
+---@field count integer
+---@field notes table[] {index, sensor_name, note}: readings that are kept but worth a remark
 
---- Judge a decoded body. nil if it has no shape that we know.
----@param value any
----@param context neap.ingest.Context
----@return neap.ingest.Result?
-function ingest.read(value, context)
-    local items = items_of(value, context.is_array)
-    if not items then return nil end
-    local result = { accepted = {}, errors = {}, skipped = {}, notes = {} }
-    for index = 1, #items do
-        local item = items[index]
-        local reading, remark, skip = read_item(item, context)
-        if reading and context.admit then
-            local may, why = context.admit(reading.sensor)
-            if not may then reading, remark = nil, why end
-        end
-        local name = type(item) == "table" and first(item, NAME_KEYS)
-        if type(name) ~= "string" then name = nil end
-        if reading then
-            result.accepted[#result.accepted + 1] = reading
-            if remark then result.notes[#result.notes + 1] = { index = index, sensor_name = name, note = remark } end
-        else
-            local list = skip and result.skipped or result.errors
-            list[#list + 1] = { index = index, sensor_name = name, error = remark }
-        end
+--- The specs' ranges as the decoder wants them, so that flags cost nothing in Lua.
+---@param specs neap.Specs
+function ingest.limits(specs)
+    local list = {}
+    local function raw(limit, spec) return limit and (limit - spec.offset) / spec.scale end -- the decoder sees what was sent
+    for i, spec in ipairs(specs.list) do
+        local low, high = raw(spec.minimum, spec), raw(spec.maximum, spec)
+        if spec.scale < 0 then low, high = high, low end
+        list[i] = {name = spec.name, min = low, max = high}
     end
-    return result
+    return decode.sensors(list)
 end
 
-local MOST_NAMED <const> = 50 -- errors listed in an answer; devices have small buffers
-
---- The answer to a batch that has been stored: status and body. The good path is the starter kit's, byte for byte in meaning.
----@param result neap.ingest.Result
----@param array fun(t: table): table marks a table as a JSON array
----@return integer status
----@return table body
-function ingest.answer(result, array)
-    local data = {}
-    for i, reading in ipairs(result.accepted) do data[i] = { sensor_name = reading.sensor, sensor_output = reading.value } end
-    local body = { status = "success", data = array(data) }
-    local refused, skipped = #result.errors, #result.skipped
-    if refused + skipped > 0 then
-        local named = {}
-        for _, list in ipairs { result.errors, result.skipped } do
-            for _, one in ipairs(list) do if #named < MOST_NAMED then named[#named + 1] = one end end
+--- Judge every reading of a batch. Refused ones are marked in the batch, so that its echo and errors tell the whole story.
+---@param batch any from neap.decode
+---@param context neap.ingest.Context
+---@return neap.ingest.Taken
+function ingest.judge(batch, context)
+    local specs, stamp = context.specs, context.stamp
+    local order, pairs_of, notes, count = {}, {}, {}, 0
+    batch:check(context.limits)
+    for i, name, value, time_us, flags, _, item in batch:each() do
+        local pairs = pairs_of[name]
+        if not pairs and context.admit then
+            local may, why = context.admit(name)
+            if not may then batch:refuse(i, why); goto next end
         end
-        body.errors = array(named)
-    end
-    if #result.notes > 0 then body.notes = array(table.move(result.notes, 1, math.min(#result.notes, MOST_NAMED), 1, {})) end
-    if refused == 0 then return 200, body end
+        local spec, note = specs:get(name), nil
+        if time_us then
+            time_us, note = credible(time_us, spec, context)
+            if not time_us then batch:refuse(i, note); goto next end
+        else
+            time_us = stamp()
+            if flags & BAD_TIME ~= 0 then note = "its time could not be read: the arrival time is used" end
+        end
+        if spec.scale ~= 1 or spec.offset ~= 0 then value = value * spec.scale + spec.offset end
+        if flags & (LOW | HIGH) ~= 0 then
+            local below = spec.minimum and value < spec.minimum
+            note = ("%.14g is %s of %.14g: kept and flagged"):format(value, below and "below the minimum" or "above the maximum",
+                below and spec.minimum or spec.maximum)
+        end
 
-    local reason = ("item %d: %s"):format(result.errors[1].index, result.errors[1].error)
-    if #data == 0 then
-        body.status, body.error = "error", "Couldn't process request. Error: " .. reason
-        return 400, body
+        if not pairs then
+            pairs = {}
+            pairs_of[name], order[#order + 1] = pairs, name
+        end
+        local n = #pairs
+        pairs[n + 1], pairs[n + 2] = time_us, value
+        count = count + 1
+        if note then notes[#notes + 1] = {index = item, sensor_name = name, note = note} end
+        ::next::
     end
-    body.status = "partial"
-    body.error = ("%d of %d items refused, the others are stored; %s"):format(refused, refused + skipped + #data, reason)
-    return 200, body
+    return {order = order, pairs = pairs_of, count = count, notes = notes}
+end
+
+local MOST_NAMED <const> = 50 -- items named in an answer; devices have small buffers
+local SKIPPED <const> = {["sensor_name is missing"] = true, ["sensor_output is missing"] = true} -- as the starter kit did
+
+--- The answer to a batch that has been stored. Where nothing was wrong it is the starter kit's; items without a name or a
+--- value count as skipped, as there, but are listed; anything else refused makes it "partial", or an error if nothing is left.
+---@param batch any
+---@param taken neap.ingest.Taken
+---@return integer status
+---@return string body JSON
+function ingest.answer(batch, taken)
+    local refused = batch.refused
+    if refused == 0 and #taken.notes == 0 then return 200, '{"status":"success","data":' .. batch:echo() .. "}" end
+
+    local all, real, first, named = batch:errors(), 0, nil, json.array {}
+    for _, one in ipairs(all) do
+        if not SKIPPED[one.reason] then
+            real = real + 1
+            first = first or ("item %d: %s"):format(one.index, one.reason)
+        end
+        if #named < MOST_NAMED then named[#named + 1] = {index = one.index, sensor_name = one.name, error = one.reason} end
+    end
+    local status, word, more = 200, "success", ""
+    if real > 0 and taken.count == 0 then
+        status, word = 400, "error"
+        more = ',"error":' .. json.encode("Couldn't process request. Error: " .. first)
+    elseif real > 0 then
+        word = "partial"
+        more = ',"error":' .. json.encode(("%d of %d readings refused, the others are stored; %s")
+            :format(refused, refused + taken.count, first))
+    end
+    if #named > 0 then more = more .. ',"errors":' .. json.encode(named) end
+    if #taken.notes > 0 then
+        more = more .. ',"notes":' .. json.encode(json.array(table.move(taken.notes, 1, math.min(#taken.notes, MOST_NAMED), 1, {})))
+    end
+    return status, ('{"status":"%s","data":%s%s}'):format(word, batch:echo(), more)
+end
+
+--- The answer to a body that could not be understood at all, with the starter kit's texts.
+---@param err table the error from neap.decode
+---@return string body JSON
+function ingest.not_understood(err)
+    local why = tostring(err.message):gsub("^json: ", "")
+    if why:find("Expected a list of JSON objects", 1, true) then return '{"error":"Expected a list of JSON objects","status":"error"}' end
+    return json.encode {error = "Couldn't process request. Error: " .. why, status = "error"}
 end
 
 return ingest

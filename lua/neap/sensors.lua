@@ -30,6 +30,11 @@ local function positive(value)
     return value
 end
 
+local function not_zero(value)
+    if not number(value) or value == 0 then return nil, "must be a number other than 0" end
+    return value
+end
+
 local function duration(value)
     local seconds, why = when.duration(value)
     if not seconds then return nil, why end
@@ -89,7 +94,7 @@ sensors.keys = {
     { name = "minimum", check = number, about = "lowest reading that makes sense; below it the reading is kept and flagged" },
     { name = "maximum", check = number, about = "highest reading that makes sense" },
     { name = "max_rate", check = positive, about = "fastest believable change, in units per second" },
-    { name = "scale", check = number, default = 1, about = "raw value times this ..." },
+    { name = "scale", check = not_zero, default = 1, about = "raw value times this ..." },
     { name = "offset", check = number, default = 0, about = "... plus this is what is stored" },
     { name = "interval", check = duration, about = "time between readings; learnt from the data if not given" },
     { name = "window", check = whole(2, 1024), default = 16, about = "how many readings the model looks back on" },

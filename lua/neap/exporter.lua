@@ -1,0 +1,48 @@
+--- Readings as text that other programs read back.
+--
+--     local write = exporter.writer("csv", true, io.write)
+--     write("oven", time_us, 212.5)
+
+local csv = require "neap.csv"
+local json = require "neap.json"
+local when = require "neap.when"
+
+local exporter = {}
+
+--- The shortest text that reads back as the same number.
+local function number(value)
+    if math.type(value) == "integer" then return tostring(value) end
+    local text = ("%.15g"):format(value)
+    if tonumber(text) ~= value then text = ("%.17g"):format(value) end
+    return text
+end
+
+local function escape_name(name) return (name:gsub("[, =\\]", "\\%0")) end
+
+local formats = {
+    csv = function(single, put)
+        put(single and "timestamp,value\n" or "timestamp,sensor,value\n")
+        return function(sensor, time_us, value)
+            put(when.iso(time_us) .. "," .. (single and "" or csv.cell(sensor) .. ",") .. number(value) .. "\n")
+        end
+    end,
+    ndjson = function(_, put)
+        return function(sensor, time_us, value)
+            put(json.encode({sensor_name = sensor, sensor_output = value, timestamp = when.iso(time_us)}, {sort = true}) .. "\n")
+        end
+    end,
+    line = function(_, put)
+        return function(sensor, time_us, value)
+            put(("%s value=%s %d000\n"):format(escape_name(sensor), number(value), time_us))
+        end
+    end,
+}
+
+--- A function that writes one reading after the other through `put`.
+---@param format "csv"|"ndjson"|"line"
+---@param single boolean one sensor only: CSV needs no column of names
+---@param put fun(text: string)
+---@return fun(sensor: string, time_us: integer, value: number)
+function exporter.writer(format, single, put) return formats[format](single, put) end
+
+return exporter

@@ -1,0 +1,106 @@
+--- What every command needs: the sensor specs, a Redis (a private one unless told otherwise), and the store on it.
+--
+--     local opt = args.parse{name = "neap seed", options = session.options{ {"--count", ...} }}
+--     local here = session.open(opt)            -- here.specs, here.redis, here.store, here.data
+--
+-- The private Redis lives in the data directory; a second command beside a running server joins it, and the last one to leave
+-- ends it. The starter kit's REDIS_HOST, REDIS_PORT, REDIS_DB and REDIS_PASSWORD are honoured as REDIS_URL is.
+
+local sensors = require "neap.sensors"
+local store = require "neap.store"
+
+local session = {}
+
+local COMMON <const> = {
+    {"--data", value = "DIR", default = os.getenv "NEAP_DATA" or "neap-data", help = "where the private Redis and the models live"},
+    {"--redis", value = "URL", help = "use this Redis, such as redis://host:6379/0 or unix:///path; also REDIS_URL"},
+    {"--sensors", value = "FILE", help = "sensor specs; sensors.lua or scripts/sensors.lua if not given"},
+}
+
+--- A command's own options with the common ones behind them.
+---@param own? table[]
+function session.options(own)
+    local all = table.move(own or {}, 1, #(own or {}), 1, {})
+    for _, option in ipairs(COMMON) do all[#all + 1] = option end
+    return all
+end
+
+--- The sensor specs: the file asked for, one of the usual files, or those that travel inside neap.
+---@param path? string
+---@return neap.Specs specs
+---@return string path
+function session.specs(path)
+    if path then return sensors.load(path), path end
+    for _, usual in ipairs {"sensors.lua", "scripts/sensors.lua"} do
+        local f = io.open(usual, "r")
+        if f then
+            f:close()
+            return sensors.load(usual), usual
+        end
+    end
+    return sensors.parse(neap.asset "scripts/sensors.lua", "neap's own scripts/sensors.lua"), "(inside neap)"
+end
+
+--- REDIS_URL, or one made of the starter kit's variables; nil when there is none.
+local function url_from_environment()
+    local url = os.getenv "REDIS_URL"
+    if url and url ~= "" then return url end
+    local host, port = os.getenv "REDIS_HOST", os.getenv "REDIS_PORT"
+    if not host and not port then return nil end
+    local password = os.getenv "REDIS_PASSWORD"
+    local escaped = password and password ~= "" and
+        ":" .. password:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end) .. "@" or ""
+    return ("redis://%s%s:%s/%s"):format(escaped, host or "localhost", port or "6379", os.getenv "REDIS_DB" or "0")
+end
+
+---@class neap.Session
+---@field specs neap.Specs
+---@field specs_path string
+---@field redis any
+---@field store any
+---@field data string
+---@field private boolean
+---@field socket? string the private Redis' socket
+
+--- ARGS: the parsed command line. RETURN: a session; close it (or let it be closed) to leave the private Redis.
+---@param opt table
+---@param more? {serve?: boolean, specs?: boolean}
+---@return neap.Session
+function session.open(opt, more)
+    local redis = require "neap.redis"
+    local self = {data = opt.data}
+    self.specs, self.specs_path = session.specs(opt.sensors)
+    local url = opt.redis or url_from_environment()
+    if url then
+        self.redis, self.private = redis.connect(url), false
+    else
+        self.redis, self.private = redis.private {dir = opt.data, serve = more and more.serve or false}, true
+        self.socket = self.redis.socket
+    end
+    self.store = store.new(self.redis, {specs = self.specs, most_sensors = opt.most_sensors})
+    return setmetatable(self, {__index = session, __close = session.close})
+end
+
+--- Leaves Redis.
+function session:close()
+    if self.redis then self.redis:close() end
+    self.redis = nil
+end
+
+--- Runs a command's body with a session, and turns an expected failure into one line and exit code 1.
+---@param opt table
+---@param body fun(here: neap.Session)
+---@param name string the command, for messages
+function session.run(name, opt, body)
+    local ok, err = pcall(function()
+        local here <close> = session.open(opt)
+        return body(here)
+    end)
+    if ok then return err end
+    local expected = type(err) == "string" or type(err) == "table" and err.kind and err.kind ~= "bug"
+    if not expected or os.getenv "NEAP_TRACEBACK" then error(err, 0) end
+    io.stderr:write(name, ": ", tostring(err), "\n")
+    os.exit(1, true)
+end
+
+return session

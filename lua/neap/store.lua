@@ -1,0 +1,312 @@
+--- Readings in Redis. The only module that knows keys; everything else asks it.
+--
+--     local store = require("neap.store").new(redis_client)
+--     store:append{order = {"oven"}, pairs = {oven = {time_us, 212.5}}}
+--     local times, values = store:history("oven", {last = 1000})
+--
+-- Keys (the braces keep all keys of a sensor on one node of a Redis Cluster):
+--     neap:{SENSOR}:readings    stream in order of ARRIVAL; the fields of an entry are pairs of event time (us) and value
+--     neap:{SENSOR}:synthetic   the same for made-up readings, so that they never mix with real ones
+--     neap:{SENSOR}:status      what the scorer last said, JSON        neap:{SENSOR}:model   the live model's file, JSON
+--     neap:sensors              set of all sensors
+--
+-- A device's clock never becomes a stream ID: one ID from the year 2100 would refuse every honest reading after it. So a
+-- history is sorted when it is read; of readings with equal event times the one that arrived last counts.
+
+local store = {}
+
+local Store = {}
+Store.__index = Store
+
+local PAIRS_PER_ENTRY <const> = 128
+local SENSORS_KEY <const> = "neap:sensors"
+
+local function key(sensor, what) return "neap:{" .. sensor .. "}:" .. what end
+
+--- The stream's name for a source of readings, "real" or "synthetic".
+local function stream_key(sensor, source) return key(sensor, source == "synthetic" and "synthetic" or "readings") end
+
+---@param redis any a client of neap.redis
+---@param opts? {specs?: neap.Specs, most_sensors?: integer}
+function store.new(redis, opts)
+    opts = opts or {}
+    return setmetatable({redis = redis, specs = opts.specs, most_sensors = opts.most_sensors or 10000, known = {}, known_count = 0},
+        Store)
+end
+
+-- ---- sensors ----
+
+--- Learn which sensors Redis has; needed once before admit().
+function Store:load_sensors()
+    local names = self.redis:smembers(SENSORS_KEY)
+    self.known, self.known_count = {}, 0
+    for _, name in ipairs(names) do
+        self.known[name], self.known_count = true, self.known_count + 1
+    end
+    return names
+end
+
+--- May this sensor be stored? Sensors register themselves, up to a cap; those of the spec file always may.
+---@param name string
+---@return boolean may
+---@return string? why
+function Store:admit(name)
+    if self.known[name] or self.known_count < self.most_sensors or (self.specs and self.specs:has(name)) then return true end
+    return false, ("there are %d sensors already, which is the cap (--most-sensors)"):format(self.known_count)
+end
+
+--- All sensors, sorted by name.
+---@return string[]
+function Store:sensors()
+    local names = self:load_sensors()
+    table.sort(names)
+    return names
+end
+
+-- ---- writing ----
+
+--- The commands that store a batch, as lists of arguments.
+local function commands_of(self, taken, source)
+    local commands = {}
+    for _, sensor in ipairs(taken.order) do
+        if not self.known[sensor] then commands[#commands + 1] = {"SADD", SENSORS_KEY, sensor} end
+        local spec = self.specs and self.specs:get(sensor)
+        local pairs, stream = taken.pairs[sensor], stream_key(sensor, source)
+        for from = 1, #pairs, 2 * PAIRS_PER_ENTRY do
+            local command = {"XADD", stream, "MAXLEN", "~", spec and spec.keep or 1000000, "*"}
+            table.move(pairs, from, math.min(#pairs, from + 2 * PAIRS_PER_ENTRY - 1), 7, command)
+            commands[#commands + 1] = command
+        end
+    end
+    return commands
+end
+
+--- Store a judged batch; returns when Redis has answered every command, so that 2xx can mean "safe".
+---@param taken neap.ingest.Taken
+---@param source? "real"|"synthetic"
+function Store:append(taken, source)
+    local commands = commands_of(self, taken, source)
+    if #commands == 1 then
+        self.redis:call(table.unpack(commands[1]))
+    elseif #commands > 0 then
+        self.redis:pipeline(function(p)
+            for _, command in ipairs(commands) do p:call(table.unpack(command)) end
+        end)
+    end
+    for _, sensor in ipairs(taken.order) do
+        if not self.known[sensor] then self.known[sensor], self.known_count = true, self.known_count + 1 end
+    end
+end
+
+--- Append many readings {sensor, time_us, value} from an iterator, a few thousand at a time. Returns how many.
+---@param each fun(): table?
+---@param source? "real"|"synthetic"
+---@param progress? fun(count: integer)
+function Store:append_all(each, source, progress)
+    local count, taken, held = 0, {order = {}, pairs = {}}, 0
+    local function flush()
+        if held == 0 then return end
+        self:append(taken, source)
+        taken, held = {order = {}, pairs = {}}, 0
+        if progress then progress(count) end
+    end
+    for reading in each do
+        if reading then
+            local pairs = taken.pairs[reading.sensor]
+            if not pairs then
+                pairs = {}
+                taken.pairs[reading.sensor], taken.order[#taken.order + 1] = pairs, reading.sensor
+            end
+            pairs[#pairs + 1], pairs[#pairs + 2] = reading.time_us, reading.value
+            count, held = count + 1, held + 1
+            if held >= 4096 then flush() end
+        end
+    end
+    flush()
+    return count
+end
+
+--- Put a made-up history in the place of the one before.
+---@param sensor string
+---@param series neap.synth.Series
+function Store:replace_synthetic(sensor, series)
+    self.redis:call("DEL", stream_key(sensor, "synthetic"))
+    local i = 0
+    self:append_all(function()
+        i = i + 1
+        return series.times[i] and {sensor = sensor, time_us = series.times[i], value = series.values[i]} or nil
+    end, "synthetic")
+end
+
+-- ---- reading ----
+
+--- Sort by event time; of equal times the last arrival counts. Both lists are changed in place.
+local function sort_and_merge(times, values)
+    local n, sorted = #times, true
+    for i = 2, n do
+        if times[i] <= times[i - 1] then sorted = false; break end
+    end
+    if sorted then return times, values end
+    local place = {}
+    for i = 1, n do place[i] = i end
+    table.sort(place, function(a, b)
+        if times[a] ~= times[b] then return times[a] < times[b] end
+        return a < b
+    end)
+    local out_times, out_values, m = {}, {}, 0
+    for _, i in ipairs(place) do
+        if m == 0 or out_times[m] ~= times[i] then m = m + 1 end
+        out_times[m], out_values[m] = times[i], values[i]
+    end
+    return out_times, out_values
+end
+
+--- Entries of a stream as two flat lists in order of arrival, and the first and last ID.
+local function flatten(entries)
+    local times, values, n = {}, {}, 0
+    for _, entry in ipairs(entries) do
+        local fields = entry[2]
+        for i = 1, #fields, 2 do
+            local time_us, value = math.tointeger(tonumber(fields[i])), tonumber(fields[i + 1])
+            if time_us and value then -- a field that somebody else put there is not a reading
+                n = n + 1
+                times[n], values[n] = time_us, value
+            end
+        end
+    end
+    return times, values
+end
+
+---@class neap.store.Query
+---@field last? integer only the newest so many
+---@field from_us? integer
+---@field to_us? integer
+---@field source? "real"|"synthetic"
+
+--- A sensor's readings in order of event time, without duplicates.
+---@param sensor string
+---@param query? neap.store.Query
+---@return integer[] times microseconds
+---@return number[] values
+function Store:history(sensor, query)
+    query = query or {}
+    local stream, last = stream_key(sensor, query.source), query.last
+    local times, values
+    if last and not query.from_us and not query.to_us then
+        -- Newest first until there are enough; some more, because arrival is not quite the order of events.
+        local entries, upto, wanted = {}, "+", last + math.min(1000, last // 4) + 16
+        local count = 0
+        repeat
+            local page = self.redis:raw("XREVRANGE", stream, upto, "-", "COUNT", math.min(wanted, 5000))
+            for _, entry in ipairs(page) do
+                entries[#entries + 1] = entry
+                count = count + #entry[2] // 2
+            end
+            if #page > 0 then upto = "(" .. page[#page][1] end
+        until #page == 0 or count >= wanted
+        for i = 1, #entries // 2 do entries[i], entries[#entries + 1 - i] = entries[#entries + 1 - i], entries[i] end
+        times, values = sort_and_merge(flatten(entries))
+    else
+        times, values = sort_and_merge(self:all(stream))
+    end
+
+    local first, final = 1, #times
+    while query.from_us and first <= final and times[first] < query.from_us do first = first + 1 end
+    while query.to_us and final >= first and times[final] > query.to_us do final = final - 1 end
+    if last and final - first + 1 > last then first = final - last + 1 end
+    if first > 1 or final < #times then
+        times, values = table.move(times, first, final, 1, {}), table.move(values, first, final, 1, {})
+    end
+    return times, values
+end
+
+--- A whole stream in order of arrival, page by page so that Redis serves others in between.
+function Store:all(stream)
+    local times, values, from = {}, {}, "-"
+    repeat
+        local page = self.redis:raw("XRANGE", stream, from, "+", "COUNT", 10000)
+        local t, v = flatten(page)
+        table.move(t, 1, #t, #times + 1, times)
+        table.move(v, 1, #v, #values + 1, values)
+        if #page > 0 then from = "(" .. page[#page][1] end
+    until #page < 10000
+    return times, values
+end
+
+--- What arrived after the entry `id` ("0" for everything), in order of arrival, at most `count` entries; and the last ID seen.
+---@param sensor string
+---@param id string
+---@param count integer
+---@return integer[] times
+---@return number[] values
+---@return string id
+function Store:after(sensor, id, count)
+    local entries = self.redis:raw("XRANGE", stream_key(sensor), "(" .. id, "+", "COUNT", count)
+    local times, values = flatten(entries)
+    return times, values, #entries > 0 and entries[#entries][1] or id
+end
+
+--- The newest reading by event time (which is not always the last to arrive), or nil.
+---@return integer? time_us
+---@return number? value
+function Store:latest(sensor, source)
+    local times, values = self:history(sensor, {last = 64, source = source})
+    return times[#times], values[#values]
+end
+
+--- How many entries a sensor's stream has (readings that arrived together share one).
+function Store:entries(sensor, source) return self.redis:xlen(stream_key(sensor, source)) end
+
+--- Whether there is anything at all.
+function Store:has(sensor, source) return self:entries(sensor, source) > 0 end
+
+-- ---- small things kept beside a sensor's readings ----
+
+--- Save or read a sensor's `status` or `model` (texts).
+function Store:put(sensor, what, text) self.redis:call("SET", key(sensor, what), text) end
+function Store:get(sensor, what) return self.redis:call("GET", key(sensor, what)) end
+
+--- Everything about a sensor is gone after this.
+function Store:forget(sensor)
+    self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"))
+    self.redis:call("SREM", SENSORS_KEY, sensor)
+    if self.known[sensor] then self.known[sensor], self.known_count = nil, self.known_count - 1 end
+end
+
+-- ---- the starter kit's lists ----
+
+--- The sensors that a starter kit has left in this Redis, by its lists `NAMESPACE:<name>`.
+---@param namespace? string
+---@return string[]
+function Store:kit_sensors(namespace)
+    namespace = namespace or "sensor_logs"
+    local names, cursor = {}, "0"
+    repeat
+        local reply = self.redis:raw("SCAN", cursor, "MATCH", namespace:gsub("[%*%?%[%]\\]", "\\%0") .. ":*", "COUNT", 1000)
+        cursor = tostring(reply[1])
+        for _, name in ipairs(reply[2]) do names[#names + 1] = name:sub(#namespace + 2) end
+    until cursor == "0"
+    table.sort(names)
+    return names
+end
+
+--- One list, oldest first: texts of JSON as the starter kit pushed them (newest at the head).
+---@return fun(): string?
+function Store:kit_list(name, namespace)
+    local list = (namespace or "sensor_logs") .. ":" .. name
+    local left = self.redis:call("LLEN", list)
+    local page, at = {}, 0
+    return function()
+        if at == 0 then
+            if left == 0 then return nil end
+            local from = math.max(0, left - 1000)
+            page = self.redis:raw("LRANGE", list, from, left - 1)
+            left, at = from, #page
+            if at == 0 then return nil end
+        end
+        at = at - 1
+        return page[at + 1]
+    end
+end
+
+return store
