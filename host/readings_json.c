@@ -201,6 +201,10 @@ static bool read_member(decoder *d, item *it, slice key, neap_json_token t) {
         it->kit |= kit_value;
         it->has_value = true;
         it->bad = number_of(d, t, &it->value, &it->raw);
+        if (kit_value && t == NEAP_JSON_BOOL) { /* the kit's server read it with Python's float(): true is 1 */
+            it->bad = NULL;
+            it->value = (neap_num){.is_int = true, .i = d->j.i, .d = (double)d->j.i};
+        }
         if (kit_value) return neap_json_skip(&d->j, t) == 0;
     } else if (t == NEAP_JSON_STRING && (is(key, "sensor") || is(key, "name"))) {
         it->alias = text_of(d);
