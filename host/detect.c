@@ -1,0 +1,204 @@
+/* detect.c: see detect.h. */
+#include "host/detect.h"
+#include <math.h>
+#include <zlib.h>
+#include "host/detect_calib.h"
+#include "host/detect_clock.h"
+#include "host/detect_io.h"
+#include "host/detect_past.h"
+#include "host/detect_tail.h"
+
+enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48 };
+enum { ERROR_1, ERROR_12, DOWN_1, LEVEL_1, LEVEL_12, LEVEL_48, RANGE, DAY_1, DAY_48, ROUGH_48 };
+const char *const neap_detect_part_name[PARTS] = {"error_1", "error_12", "down_1", "level_1", "level_12", "level_48", "range", "day_1", "day_48", "rough_48"};
+
+struct neap_detect {
+    neap_detect_config config;
+    uint64_t random;
+    uint32_t missing; /* missing readings since the last real one */
+    double edge[2];   /* the band around a forecast, in units: below and above */
+    double err;       /* recent mean absolute error, in units */
+    neap_detect_clock clock;
+    neap_detect_past past;
+    neap_detect_ahead ahead[FORECASTS];
+    neap_detect_scale rough; /* of the log roughness */
+    neap_detect_tail tail[PARTS];
+    neap_detect_calib own; /* a's past */
+};
+
+static void clear(neap_detect *d) {
+    neap_detect_config config = d->config;
+    memset(d, 0, sizeof *d);
+    d->config = config;
+    d->random = config.seed * 0x9e3779b97f4a7c15u + 1;
+    for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_init(&d->ahead[f], f, neap_detect_random(&d->random));
+}
+
+neap_detect *neap_detect_new(const neap_detect_config *config) {
+    neap_detect *d = malloc(sizeof *d);
+    if (!d) return NULL;
+    d->config = *config;
+    clear(d);
+    return d;
+}
+
+void neap_detect_free(neap_detect *d) { free(d); }
+size_t neap_detect_size(void) { return sizeof(neap_detect); }
+double neap_detect_interval(const neap_detect *d) { return d->clock.interval; }
+uint64_t neap_detect_rows(const neap_detect *d) { return d->past.rows; }
+
+double neap_detect_next(const neap_detect *d) {
+    double value = NAN;
+    neap_detect_ahead_get(&d->ahead[0], &d->past, d->past.rows, &value);
+    return value;
+}
+
+/* Mean step of the last 48 rows in units of the spread, as a logarithm: twice as rough and half as rough are equally far away. */
+static float log_roughness(const neap_detect_past *p) {
+    uint64_t n = p->rows - 1 < ROUGH_ROWS ? p->rows - 1 : ROUGH_ROWS;
+    double sum = 0;
+    for (uint64_t i = 0; i < n; i++) sum += fmin(10, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)) / p->spread[0]);
+    return (float)log((n ? sum / (double)n : 0) + 0.02);
+}
+
+/* The statistics of the newest row, each >= 0. lo, hi: the range before it. given: another model's forecast of it, or NaN. Also learns roughness. */
+static void measure(neap_detect *d, float lo, float hi, double given, float stat[PARTS]) {
+    const neap_detect_past *p = &d->past;
+    uint64_t t = p->rows - 1;
+    int day_rows = neap_detect_clock_day_rows(&d->clock);
+    memset(stat, 0, PARTS * sizeof(float));
+    for (int f = 0; f < FORECASTS; f++) {
+        double ahead;
+        if (!neap_detect_past_whole(p, f, t) || !neap_detect_ahead_get(&d->ahead[f], p, t, &ahead)) continue;
+        if (f == 0 && isfinite(given)) ahead = given;
+        float e = neap_detect_past_z(p, f, t) - neap_detect_past_units(p, f, ahead);
+        stat[ERROR_1 + f] = fabsf(e);
+        if (f == 0) stat[DOWN_1] = fmaxf(0, -e);
+    }
+    for (int k = 0; k < NEAP_DETECT_SPANS; k++) stat[LEVEL_1 + k] = fabsf(p->y[k] - p->loc[k]) / p->spread[k];
+    float over = fmaxf(p->y[0] - hi, lo - p->y[0]) / fmaxf(hi - lo, p->spread[0]);
+    if (t > 0) stat[RANGE] = fmaxf(0, over - d->config.range_margin);
+    stat[DAY_1] = fabsf(p->y[0] - (float)neap_detect_past_days(p, 0, day_rows, 0)) / p->spread[0];
+    stat[DAY_48] = fabsf(p->y[2] - (float)neap_detect_past_days(p, 2, day_rows, 0)) / p->spread[2];
+    float rough = log_roughness(p);
+    if (d->rough.n) stat[ROUGH_48] = fabsf(rough - neap_detect_scale_quantile(&d->rough, 0.5));
+    neap_detect_scale_add(&d->rough, rough);
+}
+
+static void combine(neap_detect *d, const float stat[PARTS], neap_detect_row *row) {
+    const neap_detect_config *c = &d->config;
+    double sum = 0, weight = 0;
+    for (int i = 0; i < PARTS; i++) {
+        row->part[i] = neap_detect_tail_surprise(&d->tail[i], stat[i]);
+        neap_detect_tail_add(&d->tail[i], stat[i]);
+        sum += c->weight[i] * pow(fminf(row->part[i], c->cap), c->power);
+        weight += c->weight[i];
+    }
+    row->a = (float)pow(sum / weight, 1.0 / c->power);
+    row->p = neap_detect_calib_p(&d->own, row->a);
+    neap_detect_calib_add(&d->own, row->a);
+    row->s = (1 - c->mix) * row->a + c->mix * fminf((float)-log10(row->p), c->cap);
+}
+
+/* The band: each edge moves up by (1 - alpha) steps when the reading lies outside it and down by alpha steps when not, so that in the long run the promised part of
+   readings lies outside, whatever their distribution (adaptive conformal inference). Readings rarer than one in a thousand teach it nothing. */
+static void band(neap_detect *d, double forecast, neap_detect_row *row) {
+    const neap_detect_past *p = &d->past;
+    float centre = neap_detect_past_units(p, 0, forecast), e = neap_detect_past_z(p, 0, p->rows - 1) - centre;
+    if (d->err > 0) {
+        row->lower = neap_detect_past_value(p, 0, centre - (float)d->edge[0]);
+        row->upper = neap_detect_past_value(p, 0, centre + (float)d->edge[1]);
+    }
+    if (row->gap || row->part[ERROR_1] > 3) return;
+    double alpha = d->config.band / 2;
+    d->err += (fabsf(e) - d->err) * fmax(0.02, 1.0 / (double)p->rows);
+    for (int side = 0; side < 2; side++) {
+        double x = side ? e : -e, rate = fmax(0.2, 4.0 / sqrt((double)p->rows));
+        d->edge[side] = fmax(0, d->edge[side] + rate * d->err * (x > d->edge[side] ? 1 - alpha : -alpha));
+    }
+}
+
+static void move_on(neap_detect *d) {
+    int day_rows = neap_detect_clock_day_rows(&d->clock);
+    for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_step(&d->ahead[f], &d->config.ahead, &d->past, day_rows, &d->random);
+}
+
+int neap_detect_update(neap_detect *d, double time, double value, double forecast, neap_detect_row *row) {
+    neap_detect_past *p = &d->past;
+    memset(row, 0, sizeof *row);
+    row->forecast = row->lower = row->upper = row->ahead12 = row->mean12 = row->p = NAN;
+    double ours = row->forecast = neap_detect_next(d), day = neap_detect_clock_day(time);
+    if (isfinite(forecast)) row->forecast = forecast;
+    if (!isfinite(value) || fabs(value) > 1e30) {
+        if (p->rows == 0 || ++d->missing > MOST_BRIDGED) return 0;
+        neap_detect_clock_tick(&d->clock, time, INFINITY);
+        neap_detect_past_add(p, p->origin + neap_detect_past_back(p, 0), day, 1, 0, d->config.spread_floor);
+        move_on(d);
+        return 0;
+    }
+    row->gap = neap_detect_clock_tick(&d->clock, time, d->config.gap) || d->missing > MOST_BRIDGED;
+    d->missing = 0;
+    neap_detect_ahead_get(&d->ahead[1], p, p->rows, &row->ahead12);
+    float lo = p->scale[0].lo, hi = p->scale[0].hi, stat[PARTS];
+    neap_detect_past_add(p, value, day, 0, row->gap, d->config.spread_floor);
+    row->mean12 = p->origin + p->y[1];
+    measure(d, lo, hi, forecast, stat);
+    combine(d, stat, row);
+    if (isfinite(ours)) band(d, row->forecast, row);
+    move_on(d);
+    return 1;
+}
+
+/* ---- snapshot: magic, size, crc32 of what follows, then the state -------------------------------------------------- */
+typedef struct head {
+    char magic[8];
+    uint32_t size, crc;
+} head;
+static const char magic[8] = "neapdet1";
+
+static void walk(neap_detect_io *io, neap_detect *d) {
+    detect_io(io, &d->config, sizeof d->config);
+    detect_io(io, &d->random, sizeof d->random);
+    detect_io(io, &d->missing, sizeof d->missing);
+    detect_io(io, d->edge, sizeof d->edge);
+    detect_io(io, &d->err, sizeof d->err);
+    neap_detect_clock_io(io, &d->clock);
+    neap_detect_past_io(io, &d->past);
+    for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_io(io, &d->ahead[f]);
+    neap_detect_scale_io(io, &d->rough);
+    for (int i = 0; i < PARTS; i++) neap_detect_tail_io(io, &d->tail[i]);
+    neap_detect_calib_io(io, &d->own);
+}
+
+int neap_detect_save(neap_detect *d, neap_buf *b) {
+    size_t start = b->len;
+    head h = {.size = 0};
+    neap_detect_io io = {.out = b};
+    detect_io(&io, &h, sizeof h);
+    walk(&io, d);
+    if (io.err) {
+        b->len = start;
+        return io.err;
+    }
+    memcpy(h.magic, magic, sizeof magic);
+    h.size = (uint32_t)(b->len - start - sizeof h);
+    h.crc = (uint32_t)crc32(0, (const unsigned char *)b->data + start + sizeof h, h.size);
+    memcpy(b->data + start, &h, sizeof h);
+    return 0;
+}
+
+int neap_detect_load(neap_detect *d, const void *bytes, size_t n) {
+    neap_detect_config config = d->config;
+    head h;
+    if (n < sizeof h) return NEAP_ERR_CORRUPT;
+    memcpy(&h, bytes, sizeof h);
+    const char *body = (const char *)bytes + sizeof h;
+    if (memcmp(h.magic, magic, sizeof magic) || h.size != n - sizeof h || h.crc != (uint32_t)crc32(0, (const unsigned char *)body, h.size)) return NEAP_ERR_CORRUPT;
+    clear(d);
+    neap_detect_io io = {.in = body, .left = h.size};
+    walk(&io, d);
+    if (!io.err && io.left == 0) return 0;
+    d->config = config;
+    clear(d);
+    return NEAP_ERR_CORRUPT;
+}
