@@ -10,7 +10,8 @@
 
 enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48 };
 enum { ERROR_1, ERROR_12, DOWN_1, LEVEL_1, LEVEL_12, LEVEL_48, RANGE, DAY_1, DAY_48, ROUGH_48 };
-const char *const neap_detect_part_name[PARTS] = {"error_1", "error_12", "down_1", "level_1", "level_12", "level_48", "range", "day_1", "day_48", "rough_48"};
+const char *const neap_detect_part_name[PARTS] = {"error_1",  "error_12", "down_1", "level_1", "level_12",
+                                                  "level_48", "range",    "day_1",  "day_48",  "rough_48"};
 
 struct neap_detect {
     neap_detect_config config;
@@ -53,15 +54,18 @@ double neap_detect_next(const neap_detect *d) {
     return value;
 }
 
-/* Mean step of the last 48 rows in units of the spread, as a logarithm: twice as rough and half as rough are equally far away. */
+/* Mean step of the last 48 rows in units of the spread, as a logarithm: twice as rough and half as rough are equally
+ * far away. */
 static float log_roughness(const neap_detect_past *p) {
     uint64_t n = p->rows - 1 < ROUGH_ROWS ? p->rows - 1 : ROUGH_ROWS;
     double sum = 0;
-    for (uint64_t i = 0; i < n; i++) sum += fmin(10, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)) / p->spread[0]);
+    for (uint64_t i = 0; i < n; i++)
+        sum += fmin(10, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)) / p->spread[0]);
     return (float)log((n ? sum / (double)n : 0) + 0.02);
 }
 
-/* The statistics of the newest row, each >= 0. lo, hi: the range before it. given: another model's forecast of it, or NaN. Also learns roughness. */
+/* The statistics of the newest row, each >= 0. lo, hi: the range before it. given: another model's forecast of it, or
+ * NaN. Also learns roughness. */
 static void measure(neap_detect *d, float lo, float hi, double given, float stat[PARTS]) {
     const neap_detect_past *p = &d->past;
     uint64_t t = p->rows - 1;
@@ -100,8 +104,9 @@ static void combine(neap_detect *d, const float stat[PARTS], neap_detect_row *ro
     row->s = (1 - c->mix) * row->a + c->mix * fminf((float)-log10(row->p), c->cap);
 }
 
-/* The band: each edge moves up by (1 - alpha) steps when the reading lies outside it and down by alpha steps when not, so that in the long run the promised part of
-   readings lies outside, whatever their distribution (adaptive conformal inference). Readings rarer than one in a thousand teach it nothing. */
+/* The band: each edge moves up by (1 - alpha) steps when the reading lies outside it and down by alpha steps when not,
+   so that in the long run the promised part of readings lies outside, whatever their distribution (adaptive conformal
+   inference). Readings rarer than one in a thousand teach it nothing. */
 static void band(neap_detect *d, double forecast, neap_detect_row *row) {
     const neap_detect_past *p = &d->past;
     float centre = neap_detect_past_units(p, 0, forecast), e = neap_detect_past_z(p, 0, p->rows - 1) - centre;
@@ -120,7 +125,8 @@ static void band(neap_detect *d, double forecast, neap_detect_row *row) {
 
 static void move_on(neap_detect *d) {
     int day_rows = neap_detect_clock_day_rows(&d->clock);
-    for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_step(&d->ahead[f], &d->config.ahead, &d->past, day_rows, &d->random);
+    for (int f = 0; f < FORECASTS; f++)
+        neap_detect_ahead_step(&d->ahead[f], &d->config.ahead, &d->past, day_rows, &d->random);
 }
 
 int neap_detect_update(neap_detect *d, double time, double value, double forecast, neap_detect_row *row) {
@@ -149,7 +155,8 @@ int neap_detect_update(neap_detect *d, double time, double value, double forecas
     return 1;
 }
 
-/* ---- snapshot: magic, size, crc32 of what follows, then the state -------------------------------------------------- */
+/* ---- snapshot: magic, size, crc32 of what follows, then the state --------------------------------------------------
+ */
 typedef struct head {
     char magic[8];
     uint32_t size, crc;
@@ -193,7 +200,9 @@ int neap_detect_load(neap_detect *d, const void *bytes, size_t n) {
     if (n < sizeof h) return NEAP_ERR_CORRUPT;
     memcpy(&h, bytes, sizeof h);
     const char *body = (const char *)bytes + sizeof h;
-    if (memcmp(h.magic, magic, sizeof magic) || h.size != n - sizeof h || h.crc != (uint32_t)crc32(0, (const unsigned char *)body, h.size)) return NEAP_ERR_CORRUPT;
+    if (memcmp(h.magic, magic, sizeof magic) || h.size != n - sizeof h ||
+        h.crc != (uint32_t)crc32(0, (const unsigned char *)body, h.size))
+        return NEAP_ERR_CORRUPT;
     clear(d);
     neap_detect_io io = {.in = body, .left = h.size};
     walk(&io, d);

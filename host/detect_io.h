@@ -1,6 +1,7 @@
-/* detect_io.h: one walk over a detector's state, used in both directions. Each part has one function `..._io(io, part)` that names its fields in
-   order; with `out` set it writes them, else it reads them back. So what is saved and what is restored cannot drift apart. Fields are the
-   machine's own bytes (a snapshot is for the same build family, little-endian); the head of detect.c's snapshot carries version and checksum. */
+/* detect_io.h: one walk over a detector's state, used in both directions. Each part has one function `..._io(io, part)`
+   that names its fields in order; with `out` set it writes them, else it reads them back. So what is saved and what is
+   restored cannot drift apart. Fields are the machine's own bytes (a snapshot is for the same build family,
+   little-endian); the head of detect.c's snapshot carries version and checksum. */
 #ifndef NEAP_DETECT_IO_H
 #define NEAP_DETECT_IO_H
 #include "host/buf.h"

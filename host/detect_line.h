@@ -1,5 +1,6 @@
-/* detect_line.h: a linear forecaster that learns online by recursive least squares with forgetting: exact, no learning rate, right within a few
-   dozen rows, where a network needs hundreds. Errors are clipped at 1 before they teach, so one outlier moves it little. Plain data. */
+/* detect_line.h: a linear forecaster that learns online by recursive least squares with forgetting: exact, no learning
+   rate, right within a few dozen rows, where a network needs hundreds. Errors are clipped at 1 before they teach, so
+   one outlier moves it little. Plain data. */
 #ifndef NEAP_DETECT_LINE_H
 #define NEAP_DETECT_LINE_H
 #include "host/detect_io.h"

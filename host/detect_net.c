@@ -1,4 +1,5 @@
-/* detect_net.c: see detect_net.h. Shapes stand after each pointer; loops run over the outputs in the innermost position. */
+/* detect_net.c: see detect_net.h. Shapes stand after each pointer; loops run over the outputs in the innermost
+ * position. */
 #pragma GCC optimize("O3,no-math-errno")
 #include "host/detect_net.h"
 #include <math.h>
@@ -15,7 +16,8 @@ void neap_detect_net_init(neap_detect_net *net, uint64_t seed) {
     int count[2] = {(NIN - 1) * H1, H1 * H2};
     float scale[2] = {sqrtf(6.0f / NIN), sqrtf(6.0f / H1)};
     for (int l = 0; l < 2; l++)
-        for (int i = 0; i < count[l]; i++) w[l][i] = scale[l] * ((float)(neap_detect_random(&state) >> 40) / 8388608.0f - 1.0f);
+        for (int i = 0; i < count[l]; i++)
+            w[l][i] = scale[l] * ((float)(neap_detect_random(&state) >> 40) / 8388608.0f - 1.0f);
     state ^= 0x5bf03635;
     for (int i = 0; i < H2; i++) net->par.w3[i] = 0;
     for (int i = 0; i < H2; i++) net->par.b2[i] = 0;
@@ -43,7 +45,8 @@ float neap_detect_net_predict(const neap_detect_net *net, const float x[NIN]) {
 }
 
 /* Adds one sample's gradient to g, given d = dloss/doutput. w2t [H2][H1] is w2 transposed. */
-static void backward(const neap_detect_par *p, const float w2t[H2][H1], const float *x, const float *a1, const float *a2, float d, neap_detect_par *g) {
+static void backward(const neap_detect_par *p, const float w2t[H2][H1], const float *x, const float *a1,
+                     const float *a2, float d, neap_detect_par *g) {
     float d2[H2], d1[H1];
     for (int i = 0; i < NIN; i++) g->skip[i] += d * x[i];
     for (int j = 0; j < H2; j++) g->w3[j] += d * a2[j];

@@ -1,7 +1,7 @@
-/* detect_net.h: a small network that learns online: NIN inputs -> 32 -> 16 -> 1, leaky ReLU, plus a linear skip from the inputs to the output;
-   Huber loss, Adam with decoupled weight decay. Sizes are fixed so that every inner loop has a constant length and no reduction: the compiler
-   uses SIMD and the result is the same for any vector width. neap.mlp is for trained models; this one costs about 1 us a sample and has no
-   allocation. Plain data; one thread at a time. */
+/* detect_net.h: a small network that learns online: NIN inputs -> 32 -> 16 -> 1, leaky ReLU, plus a linear skip from
+   the inputs to the output; Huber loss, Adam with decoupled weight decay. Sizes are fixed so that every inner loop has
+   a constant length and no reduction: the compiler uses SIMD and the result is the same for any vector width. neap.mlp
+   is for trained models; this one costs about 1 us a sample and has no allocation. Plain data; one thread at a time. */
 #ifndef NEAP_DETECT_NET_H
 #define NEAP_DETECT_NET_H
 #include <stdint.h>
@@ -24,12 +24,14 @@ typedef struct neap_detect_net {
     neap_detect_par par, m, v;
 } neap_detect_net;
 
-/* Sets weights from the seed (He scaling; the output layer and the skip start at 0, so the first prediction is "no change"). */
+/* Sets weights from the seed (He scaling; the output layer and the skip start at 0, so the first prediction is "no
+ * change"). */
 void neap_detect_net_init(neap_detect_net *net, uint64_t seed);
 /* The output for one input vector (x[0] must be 1). */
 float neap_detect_net_predict(const neap_detect_net *net, const float x[NEAP_DETECT_NIN]);
 /* One Adam step on n <= BATCH samples: mean Huber loss (delta 1) of output - y. */
-void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NEAP_DETECT_NIN], const float *y, float lr, float decay);
+void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NEAP_DETECT_NIN], const float *y, float lr,
+                          float decay);
 void neap_detect_net_io(neap_detect_io *io, neap_detect_net *net);
 
 /* The next number of a counter-based stream (splitmix64). */

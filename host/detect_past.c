@@ -14,7 +14,8 @@ static float in_units(double v, float loc, float spread) {
     return fmaxf(-30.0f, fminf(30.0f, z));
 }
 
-/* Means of the last 1, 12, 48, 288 values at row r (of fewer at the start). Summed afresh: a running sum would drift, and never forgets a huge value. */
+/* Means of the last 1, 12, 48, 288 values at row r (of fewer at the start). Summed afresh: a running sum would drift,
+ * and never forgets a huge value. */
 static void means_at(const neap_detect_past *p, uint64_t r, double mean[4]) {
     double sum = 0;
     int n = 0;
@@ -92,9 +93,13 @@ void neap_detect_past_inputs(const neap_detect_past *p, int f, uint64_t r, float
     _Static_assert(1 + NEAP_DETECT_LAGS + 3 + 4 == NEAP_DETECT_NIN, "inputs");
 }
 
-float neap_detect_past_units(const neap_detect_past *p, int f, double value) { return in_units(value - p->origin, p->loc[f], p->spread[f]); }
+float neap_detect_past_units(const neap_detect_past *p, int f, double value) {
+    return in_units(value - p->origin, p->loc[f], p->spread[f]);
+}
 
-const float *neap_detect_past_means(const neap_detect_past *p, int f, uint64_t r) { return &p->col[at(r)][f ? Z12_1 : Z1_1]; }
+const float *neap_detect_past_means(const neap_detect_past *p, int f, uint64_t r) {
+    return &p->col[at(r)][f ? Z12_1 : Z1_1];
+}
 
 double neap_detect_past_back(const neap_detect_past *p, uint64_t back) { return p->value[at(p->rows - 1 - back)]; }
 

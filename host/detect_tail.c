@@ -4,7 +4,8 @@
 
 enum { CARRIED = 50, REACH = 10 };
 
-/* Fits the tail to the list's m largest values: the sample moments a0 = mean(e), a1 = mean((1 - rank) e) give shape and scale. */
+/* Fits the tail to the list's m largest values: the sample moments a0 = mean(e), a1 = mean((1 - rank) e) give shape and
+ * scale. */
 static void fit(neap_detect_tail *t) {
     uint32_t m = t->n / 2;
     double share = 0.02 * (double)t->seen;
@@ -36,7 +37,9 @@ static void fit(neap_detect_tail *t) {
     t->fit_m = m;
 }
 
-int neap_detect_tail_knows(const neap_detect_tail *t, float x) { return t->n > 0 && (t->n == t->seen || x >= t->top[0]); }
+int neap_detect_tail_knows(const neap_detect_tail *t, float x) {
+    return t->n > 0 && (t->n == t->seen || x >= t->top[0]);
+}
 
 float neap_detect_tail_surprise(neap_detect_tail *t, float x) {
     if (t->n == 0) return 0;

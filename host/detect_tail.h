@@ -1,6 +1,7 @@
-/* detect_tail.h: how rare is a number, from a stream's own past. Keeps the largest values seen (a fixed room, ascending) and the count of all;
-   beyond the list's inner threshold a generalised Pareto tail is fitted by probability-weighted moments (Hosking and Wallis 1987: closed form, no
-   iteration that could fail). For statistics that are >= 0. Ask first, add after: the answer never includes the value itself. Plain data. */
+/* detect_tail.h: how rare is a number, from a stream's own past. Keeps the largest values seen (a fixed room,
+   ascending) and the count of all; beyond the list's inner threshold a generalised Pareto tail is fitted by
+   probability-weighted moments (Hosking and Wallis 1987: closed form, no iteration that could fail). For statistics
+   that are >= 0. Ask first, add after: the answer never includes the value itself. Plain data. */
 #ifndef NEAP_DETECT_TAIL_H
 #define NEAP_DETECT_TAIL_H
 #include <stdint.h>
@@ -13,14 +14,15 @@ typedef struct neap_detect_tail {
     uint32_t n;    /* kept: the n largest */
     float top[NEAP_DETECT_TAIL_CAP];
     /* the fit, refreshed when the list or the number of exceedances changes */
-    uint32_t fit_m;       /* exceedances used; 0 = no fit */
+    uint32_t fit_m;        /* exceedances used; 0 = no fit */
     float u, shape, scale; /* threshold; xi; sigma */
     uint8_t stale;
 } neap_detect_tail;
 
-/* -log10 of the probability that a value of this stream is at least x. By rank, (1 + rarer) / (1 + seen), inside the list; beyond it by the
-   fit, and only up to 10 times past the data, and only when 50 or more exceedances carry it: a tail may be trusted a little past its data, not without end. Below
-   the list: in proportion, from 0 at 0. An empty list says 0. */
+/* -log10 of the probability that a value of this stream is at least x. By rank, (1 + rarer) / (1 + seen), inside the
+   list; beyond it by the fit, and only up to 10 times past the data, and only when 50 or more exceedances carry it: a
+   tail may be trusted a little past its data, not without end. Below the list: in proportion, from 0 at 0. An empty
+   list says 0. */
 float neap_detect_tail_surprise(neap_detect_tail *t, float x);
 /* 1 when x lies in or above the list, so that the surprise is more than a proportion. */
 int neap_detect_tail_knows(const neap_detect_tail *t, float x);
