@@ -82,6 +82,12 @@ $(BUILD)/ctest/%: spec/c/%.c $(BUILD)/libcore.a
 	@echo "  ctest $*"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(PKG_LIBS)
 
+# NAME_host_test.c embeds the whole host.
+$(BUILD)/ctest/%_host_test: spec/c/%_host_test.c $(BUILD)/libneap.a
+	@mkdir -p $(@D)
+	@echo "  ctest $*_host"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
+
 ctest: $(CTESTS)
 	@rc=0; for t in $(CTESTS); do $$t || rc=1; done; exit $$rc
 

@@ -6,6 +6,10 @@ shift
 log=$build/test.log
 : >"$log"
 rc=0
+# Sanitizer reports of every process that a spec starts land in files; one report fails the run. libuv is not instrumented: TSan must not judge it.
+rm -f "$build"/sanitizer.*
+supp="log_path=$PWD/$build/sanitizer"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-$supp}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:$supp}" TSAN_OPTIONS="${TSAN_OPTIONS:-ignore_noninstrumented_modules=1:$supp}"
 run() { # a program whose last line is "name: N passed, N failed"; one that dies without it counts as a failure
     before=$(grep -c ' passed, ' "$log")
     { "$@" 2>&1 || echo "exit-code: $?"; } | tee -a "$log" | grep -v '^exit-code: '
@@ -20,6 +24,11 @@ if [ $# = 0 ]; then
 else
     run "$build/neap" test "$@"
 fi
+for report in "$build"/sanitizer.*; do
+    [ -e "$report" ] || continue
+    cat "$report"
+    echo "sanitizer: $report: 0 passed, 1 failed" | tee -a "$log"
+done
 awk '/^[^ ]*:.* [0-9]+ passed, [0-9]+ failed$/ {for (i = 2; i < NF; i++) {if ($(i + 1) ~ /^passed,?$/) p += $i; if ($(i + 1) == "failed") f += $i}}
      END {printf "%d passed, %d failed\n", p, f; exit f > 0}' "$log" || rc=1
 exit $rc

@@ -1,7 +1,6 @@
 /* mod_task.c: neap.task.core, the few primitives under lua/neap/task.lua: spawn, sleep, and a token (wait until somebody wakes me). Channels,
    groups and semaphores are Lua on top. A handle keeps its task's thread: the results stay on that stack until somebody joins. */
 #include <stdlib.h>
-#include <stdio.h>
 #include <string.h>
 #include "host/api/rt_internal.h"
 
@@ -13,34 +12,20 @@
 typedef struct handle {
     rt_task *t;
     lua_State *L;
-    int nres, quiet, reported;
+    int nres, quiet; /* quiet: somebody will look at its error */
     rt_wait **joiners;
     int njoiners, cap;
 } handle;
 
-static void report(handle *h) {
-    rt_task *t = h->t;
-    if (h->reported) return;
-    h->reported = 1;
-    const char *msg = luaL_tolstring(t->co, -1, NULL);
-    fprintf(stderr, "neap: task%s%s (spawned at %s) failed: %s\n%s%s", t->name ? " " : "", t->name ? t->name : "", t->spawned_at ? t->spawned_at : "?", msg,
-            t->traceback ? t->traceback : "", t->traceback ? "\n" : "");
-    lua_pop(t->co, 1);
-    t->R->failed = 1;
-}
-
 static void task_over(rt_task *t, lua_State *co, int status, int nres, const char *traceback, void *ud) {
     handle *h = t->handle;
     if (!h) { /* nobody holds it any more */
-        if (status != LUA_OK && !t->cancel_why) {
-            handle lost = {.t = t};
-            report(&lost);
-        }
+        if (status != LUA_OK && !t->cancel_why) task_report(t);
         return;
     }
     h->nres = nres;
     t->keep_thread = 1;
-    if (status != LUA_OK && !t->cancel_why && !h->njoiners && !h->quiet) report(h);
+    if (status != LUA_OK && !t->cancel_why && !h->njoiners && !h->quiet) task_report(t);
     for (int i = 0; i < h->njoiners; i++) wait_done(h->joiners[i], 0, NULL, NULL);
     h->njoiners = 0;
 }
@@ -98,7 +83,6 @@ static int l_spawn(lua_State *L) { /* spawn(fn, ...) -> handle */
 /* Results of a finished task: true, values... or false, error. */
 static int push_outcome(lua_State *L, handle *h) {
     lua_State *co = h->t->co;
-    h->reported = 1;
     lua_pushboolean(L, h->t->status == LUA_OK);
     luaL_checkstack(L, h->nres + 1, "task results");
     int base = lua_gettop(co) - h->nres;

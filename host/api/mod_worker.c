@@ -45,6 +45,8 @@ static void message_free(message *m) {
     free(m);
 }
 
+static void message_drop(void *ud) { message_free(ud); }
+
 static int deliver_lua(lua_State *L) {
     message *m = lua_touserdata(L, 1);
     if (lua_getfield(L, LUA_REGISTRYINDEX, RECEIVER) != LUA_TFUNCTION) { /* nobody listens: worker.lua was never required */
@@ -82,7 +84,7 @@ static int send_to(group *g, int id, int from, const char *topic, const char *te
     }
     memcpy(m->text, text, len);
     uv_mutex_lock(&g->lock);
-    int err = g->w[id].R ? rt_post(g->w[id].R, deliver, m) : NEAP_ERR_CLOSED;
+    int err = g->w[id].R ? rt_post_owned(g->w[id].R, deliver, message_drop, m) : NEAP_ERR_CLOSED;
     uv_mutex_unlock(&g->lock);
     if (err) message_free(m);
     return err;

@@ -1,6 +1,7 @@
 /* rt.c: one runtime = one Lua state on one libuv loop. It owns the turn: before each poll the ready tasks run, then the turn hooks, until nothing
    makes progress. The runtime hangs in the state's extra space, so rt_of costs one load. */
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <lualib.h>
 #include "host/api/rt_internal.h"
@@ -87,10 +88,13 @@ void rt_off_close(rt *R, void (*fn)(void *ud), void *ud) {
 }
 
 /* ---- from other threads, and signals --------------------------------------------------------------------------------- */
-int rt_post(rt *R, void (*fn)(rt *R, void *ud), void *ud) {
+int rt_post(rt *R, void (*fn)(rt *R, void *ud), void *ud) { return rt_post_owned(R, fn, NULL, ud); }
+
+int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), void *ud) {
     rt_posted *p = malloc(sizeof *p);
     if (!p) return NEAP_ERR_MEMORY;
     p->fn = fn;
+    p->drop = drop;
     p->ud = ud;
     p->next = NULL;
     uv_mutex_lock(&R->lock);
@@ -139,6 +143,53 @@ void rt_interrupt(rt *R) {
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 static void handle_closed(uv_handle_t *h) { ((rt *)h->data)->handles--; }
 
+/* Counts what Lua holds and refuses to grow past the limit; Lua then collects in emergency and, if that does not help, raises its memory error. */
+static void *counted_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+    rt *R = ud;
+    size_t old = ptr ? osize : 0; /* without a block, osize is a type tag */
+    if (nsize > old && R->memory_limit && R->memory_used + (nsize - old) > R->memory_limit) return NULL;
+    void *p = NULL;
+    if (R->alloc) p = R->alloc(R->alloc_ud, ptr, osize, nsize);
+    else if (nsize) p = realloc(ptr, nsize);
+    else free(ptr);
+    if (p || !nsize) R->memory_used += nsize - old;
+    return p;
+}
+
+static int on_panic(lua_State *L) { /* cannot happen: every entry is protected. In case it does, say so before Lua aborts */
+    const char *msg = lua_tostring(L, -1);
+    rt_report(rt_of(L), msg ? msg : "unprotected error");
+    return 0;
+}
+
+void rt_report(rt *R, const char *text) {
+    R->failed = 1;
+    if (R->report) R->report(R->report_ud, text);
+    else fprintf(stderr, "neap: %s\n", text);
+}
+
+/* Warnings as in stock Lua's stand-alone interpreter: off until "@on". */
+static void warn_on(void *ud, const char *msg, int to_cont);
+static void warn_off(void *ud, const char *msg, int to_cont) {
+    rt *R = ud;
+    if (!to_cont && strcmp(msg, "@on") == 0) lua_setwarnf(R->L, warn_on, R);
+}
+static void warn_rest(void *ud, const char *msg, int to_cont) {
+    rt *R = ud;
+    fputs(msg, stderr);
+    if (!to_cont) fputs("\n", stderr), fflush(stderr);
+    lua_setwarnf(R->L, to_cont ? warn_rest : warn_on, R);
+}
+static void warn_on(void *ud, const char *msg, int to_cont) {
+    rt *R = ud;
+    if (!to_cont && msg[0] == '@') {
+        if (strcmp(msg, "@off") == 0) lua_setwarnf(R->L, warn_off, R);
+        return;
+    }
+    fputs("Lua warning: ", stderr);
+    warn_rest(ud, msg, to_cont);
+}
+
 static int open_state(lua_State *L) {
     const rt_options *o = lua_touserdata(L, 1);
     if (o->noenv) {
@@ -179,9 +230,16 @@ rt *rt_new(const rt_options *o) {
     uv_prepare_start(&R->prepare, on_prepare);
     uv_unref((uv_handle_t *)&R->prepare);
     uv_unref((uv_handle_t *)&R->async);
-    R->L = o->alloc ? lua_newstate(o->alloc, o->alloc_ud) : luaL_newstate();
+    R->report = o->report;
+    R->report_ud = o->report_ud;
+    R->alloc = o->alloc;
+    R->alloc_ud = o->alloc_ud;
+    R->memory_limit = o->memory_limit;
+    R->L = lua_newstate(counted_alloc, R);
     if (R->L) {
         *(rt **)lua_getextraspace(R->L) = R;
+        lua_atpanic(R->L, on_panic);
+        lua_setwarnf(R->L, warn_off, R);
         lua_gc(R->L, LUA_GCSTOP);
         lua_pushcfunction(R->L, open_state);
         lua_pushlightuserdata(R->L, (void *)o);
@@ -209,6 +267,7 @@ void rt_close(rt *R) {
     while (R->posted) {
         rt_posted *p = R->posted;
         R->posted = p->next;
+        if (p->drop) p->drop(p->ud);
         free(p);
     }
     uv_close((uv_handle_t *)&R->prepare, handle_closed);

@@ -52,6 +52,8 @@ void rt_off_close(rt *R, void (*fn)(void *ud), void *ud);
 
 /* Runs fn(R, ud) on the runtime's thread in its next turn. The only call that any thread may make; the runtime must outlive it. */
 int rt_post(rt *R, void (*fn)(rt *R, void *ud), void *ud);
+/* The same for a ud that the post owns: if the runtime closes first, drop(ud) is called instead of fn. */
+int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), void *ud);
 
 /* ---- waits ---------------------------------------------------------------------------------------------------------- */
 typedef struct rt_wait {

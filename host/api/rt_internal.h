@@ -18,6 +18,7 @@ typedef struct rt_hook {
 
 typedef struct rt_posted {
     void (*fn)(rt *R, void *ud);
+    void (*drop)(void *ud);
     void *ud;
     struct rt_posted *next;
 } rt_posted;
@@ -51,6 +52,11 @@ struct rt {
     uv_mutex_t lock; /* guards posted */
     rt_posted *posted;
     volatile int interrupted;
+    void (*report)(void *ud, const char *text);
+    void *report_ud;
+    lua_Alloc alloc; /* the caller's, under the limit */
+    void *alloc_ud;
+    size_t memory_used, memory_limit;
     int failed; /* a task ended with an error that nobody took */
 };
 
@@ -90,6 +96,7 @@ void task_ready(rt_task *t);
 int task_drain(rt *R);                                       /* runs what is ready; returns nonzero if anything ran */
 void task_turn_until(rt *R, rt_wait *w);                     /* main thread: turns the loop until w is over */
 void task_close_all(rt *R);
+void task_report(rt_task *t);                              /* tells people of the error on top of its thread */
 
 /* co.c, require.c, modules.c, error.c */
 void co_install(lua_State *L);
@@ -104,9 +111,13 @@ typedef struct rt_options {
     int noenv;       /* -E: environment variables are ignored */
     lua_Alloc alloc; /* NULL: malloc */
     void *alloc_ud;
+    size_t memory_limit; /* bytes Lua may hold, 0: no limit */
+    void (*report)(void *ud, const char *text); /* errors that nobody took; NULL: stderr */
+    void *report_ud;
 } rt_options;
 rt *rt_new(const rt_options *o); /* NULL on lack of memory */
 void rt_close(rt *R);
 void rt_wake(rt *R); /* the next poll must not block */
+void rt_report(rt *R, const char *text); /* an error that nobody took */
 void rt_interrupt(rt *R); /* async-signal-safe: Ctrl-C */
 #endif

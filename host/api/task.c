@@ -4,7 +4,6 @@
    Inside its coroutine a task runs under lua_pcallk: so <close> variables close on error and cancellation, and may wait while they do. */
 #include <stdlib.h>
 #include <string.h>
-#include <stdio.h>
 #include <lualib.h>
 #include "host/api/rt_internal.h"
 
@@ -118,14 +117,22 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
     return t;
 }
 
-static void report(rt_task *t) {
-    lua_State *L = t->R->L;
-    const char *msg = luaL_tolstring(t->co, -1, NULL);
-    fprintf(stderr, "neap: task %s%s%s failed: %s\n%s%s", t->name ? t->name : "", t->name ? ", " : "", t->spawned_at ? t->spawned_at : "?",
-            msg, t->traceback ? t->traceback : "", t->traceback ? "\n" : "");
-    lua_pop(t->co, 1);
-    t->R->failed = 1;
-    (void)L;
+static int describe(lua_State *L) { /* light userdata task, error value -> text for people */
+    rt_task *t = lua_touserdata(L, 1);
+    const char *msg = luaL_tolstring(L, 2, NULL);
+    lua_pushfstring(L, "task%s%s (spawned at %s) failed: %s%s%s", t->name ? " " : "", t->name ? t->name : "", t->spawned_at ? t->spawned_at : "?",
+                    msg, t->traceback ? "\n" : "", t->traceback ? t->traceback : "");
+    return 1;
+}
+
+void task_report(rt_task *t) {
+    lua_State *co = t->co;
+    lua_pushcfunction(co, describe);
+    lua_pushlightuserdata(co, t);
+    lua_pushvalue(co, -3);
+    lua_pcall(co, 2, 1, 0); /* a failing __tostring: its error is the text */
+    rt_report(t->R, lua_type(co, -1) == LUA_TSTRING ? lua_tostring(co, -1) : "a task failed");
+    lua_pop(co, 1);
 }
 
 static void end(rt_task *t, int nres) {
@@ -138,7 +145,7 @@ static void end(rt_task *t, int nres) {
     if (t->done_fn)
         t->done_fn(t, t->co, t->status, nres, t->traceback, t->ud);
     else if (t->status != LUA_OK && !t->cancel_why)
-        report(t);
+        task_report(t);
     if (!t->keep_thread) {
         if (t->status == LUA_OK && !t->killed && R->npool < RT_POOL && !R->closing) {
             lua_settop(t->co, 0);
