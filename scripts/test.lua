@@ -1,4 +1,5 @@
---- neap test [busted options] [file or directory ...]: runs busted specs in the host. Each spec is a task, so it may wait for Redis, HTTP, sleep.
+--- neap test [busted options] [file or directory ...]: runs busted specs in the host. Each spec is a task, so it may wait for Redis,
+-- HTTP, sleep.
 local task = require "neap.task"
 
 local function has_option(names)

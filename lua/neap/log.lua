@@ -19,8 +19,8 @@ local FOLD_S = 10 -- a repeated message is written again, with its count, after 
 
 local state = {default = LEVELS.info, by_module = {}, format = nil, sink = nil, colour = nil, last = nil, repeats = 0, last_at = 0}
 
---- Seconds since 1970; the host puts a finer clock here.
-log.clock = os.time
+--- Seconds since 1970. A plain lua5.4 knows whole seconds only.
+log.clock = neap and neap.clock or os.time
 
 --- Called for each message that is written; returns a table of fields that belong to it (worker, task, request) or nil.
 log.context = nil

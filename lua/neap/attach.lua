@@ -1,0 +1,272 @@
+--- neap.attach: a prompt inside a running server, and what `neap top` and `neap reload` ask it.
+---
+---   attach.serve{name = "plant", env = {app = app}, on_reload = fn}     -- in each worker of the server
+---   local server = attach.open("plant")                                 -- in another process of the same user
+---   server:run("1 + 1", io.write)
+---
+--- Messages over neap.control are JSON objects. From the client: {op = "hello" | "run" | "cancel" | "complete" | "stats" | "reload", ...}.
+--- From the server: {out = text} at any time while a line runs, and one {done = ...} for each request. A connection has one session
+-- (locals,
+--- `_`), a line is a task, and the client's leaving cancels it.
+local control = require "neap.control"
+local json = require "neap.json"
+local task = require "neap.task"
+local term = require "neap.term"
+
+local attach = {}
+
+-- ---- the server's side --------------------------------------------------------------------------------------------------
+local lag = {worst = 0, last = 0}
+
+-- How late the loop is: a task sleeps a quarter of a second and looks how much longer it was. The worst of the last seconds is kept.
+local function watch_lag()
+    local worst, since = 0, task.now()
+    while true do
+        local due = task.now() + 0.25
+        task.sleep(0.25)
+        local late = math.max(0, task.now() - due)
+        lag.last, worst = late, math.max(worst, late)
+        if task.now() - since > 5 then lag.worst, worst, since = worst, 0, task.now() end
+        lag.worst = math.max(lag.worst, worst)
+    end
+end
+
+local started_at = os.time()
+
+--- What `neap top` shows of this worker, as plain data.
+function attach.stats(opts)
+    local counters, gauges, latency = {}, {}, {}
+    local metric = require "neap.metric"
+    for _, m in ipairs(metric.snapshot()) do
+        local sum, n = 0, 0
+        for _, s in pairs(m.series) do
+            if type(s) == "number" then sum = sum + s else sum, n = sum + s.sum, n + s.n end
+        end
+        if m.kind == "counter" then counters[m.name] = sum
+        elseif m.kind == "gauge" then gauges[m.name] = sum
+        else latency[m.name] = {sum = sum, n = n} end
+    end
+    local stats = {
+        uptime = os.time() - started_at, memory = collectgarbage("count") * 1024, tasks = #task.list(), lag = lag.last,
+            lag_worst = lag.worst,
+        counters = counters, gauges = gauges, histograms = latency,
+    }
+    for k, v in pairs(opts and opts.stats and opts.stats() or {}) do stats[k] = v end
+    return stats
+end
+
+-- Answers one connection until the other end leaves.
+local function converse(conn, opts)
+    local Session = require "neap.repl_eval"
+    local running
+    local function say(message) conn:send(json.encode(message, {nan = "null", utf8 = "replace"})) end
+    local session = Session.new{write = function(text) say{out = text} end, extra = opts.env, width = 80}
+    function session.here.print(...)
+        local parts = table.pack(...)
+        for i = 1, parts.n do parts[i] = tostring(parts[i]) end
+        say{out = table.concat(parts, "\t", 1, parts.n) .. "\n"}
+    end
+    session.here.help = function(what) require("neap.help").show(what, session) end
+    session.here.plot = setmetatable({}, {__index = require "neap.plot", __call = function(_, v, o)
+        o = o or {}
+        o.colour, o.unicode = session.colour, session.unicode
+        session:write(require("neap.plot")(v, o), "\n")
+    end})
+    session.names = opts.names
+    for name, command in pairs(opts.commands or {}) do session.commands[name] = command end
+    local answers = {}
+    function answers.hello(m)
+        session.width, session.colour, session.unicode = m.width or 80, m.colour == true, m.unicode == true
+        local info = {name = opts.name, pid = opts.pid, worker = opts.worker, workers = opts.workers, version = neap.version,
+            where = opts.where}
+        return info
+    end
+    function answers.run(m)
+        running = task.spawn(function()
+            local ok = session:run(m.text)
+            say{done = ok == true}
+        end):quiet()
+        task.spawn(function() -- a line that is cancelled while it waits never reaches its own `done`
+            local ended = running:wait()
+            if not ended then say{done = false} end
+        end)
+    end
+    function answers.cancel() if running then running:cancel("interrupted") end end
+    function answers.complete(m)
+        local ok, from, words = pcall(session.complete, session, m.text, m.cursor)
+        return {from = ok and from or 0, words = json.array(ok and words or {})}
+    end
+    function answers.stats() return attach.stats(opts) end
+    function answers.reload()
+        if not opts.on_reload then return {ok = false, message = "this program has nothing to reload"} end
+        local ok, result, message = pcall(opts.on_reload)
+        if not ok then return {ok = false, message = tostring(result)} end
+        return {ok = result ~= false, message = message}
+    end
+    local guard <close> = setmetatable({}, {__close = function() -- luacheck: ignore 211
+        answers.cancel()
+        conn:close()
+    end})
+    for text in function() return conn:recv() end do
+        local message = json.decode(text)
+        local answer = answers[message.op]
+        if not answer then
+            say{done = {error = "unknown request"}}
+        else
+            local reply = answer(message)
+            if reply then say{done = reply} end
+        end
+    end
+end
+
+local function own_pid()
+    local f = io.open("/proc/self/stat", "r")
+    local pid = f and f:read("n")
+    if f then f:close() end
+    return math.tointeger(pid) or 0
+end
+
+--- Opens the control socket of this worker. opts: name (shown and asked for), env (names for the prompt: app, store, ...), on_reload() ->
+--- ok, message; stats() -> more fields for `neap top`; commands (more /commands), names(prefix) -> words for completion inside strings,
+--- where (a text such as "http://127.0.0.1:5000"), worker and workers (numbers). Returns the server; its :close() removes the socket.
+---@param opts? table
+function attach.serve(opts)
+    opts = opts or {}
+    opts.pid = own_pid()
+    opts.worker, opts.workers = opts.worker or 1, opts.workers or 1
+    local file = opts.worker == 1 and "/%d.sock" or "/%d.%d.sock"
+    local path = control.dir(true) .. file:format(opts.pid, opts.worker)
+    local server = control.listen(path, function(conn)
+        local ok, e = pcall(converse, conn, opts)
+        if not ok and not (type(e) == "table" and e.kind == "cancelled") then
+            require("neap.log").module "attach".warn("a conversation ended with an error", {error = tostring(e)})
+        end
+    end)
+    local watcher = task.spawn(watch_lag):quiet()
+    return {path = path, close = function()
+        watcher:cancel("the control socket is closed")
+        server:close()
+    end}
+end
+
+-- ---- the client's side --------------------------------------------------------------------------------------------------
+local Client = {}
+Client.__index = Client
+
+local function connect(path)
+    local conn = control.connect(path)
+    local self = setmetatable({conn = conn, path = path, replies = task.channel(64)}, Client)
+    self.out = io.write
+    self.reader = task.spawn(function()
+        for text in function() return conn:recv() end do
+            local message = json.decode(text)
+            if message.out then self.out(message.out) else self.replies:send(message) end
+        end
+        self.gone = true
+        self.replies:close()
+    end):quiet()
+    return self
+end
+
+--- Sends a request and waits for its answer; raises {kind = "connection"} when the server has left.
+function Client:ask(message)
+    if self.gone or not self.conn:send(json.encode(message)) then error(task.error("connection", "the server has left"), 0) end
+    local reply = self.replies:recv()
+    if not reply then error(task.error("connection", "the server has left"), 0) end
+    return reply.done
+end
+
+--- Introduces the client: what its terminal can do. Returns what the server is: {name, pid, worker, workers, version, where}.
+function Client:hello()
+    self.info = self:ask{op = "hello", width = term.width(), colour = term.colour(io.stdout), unicode = term.unicode()}
+    return self.info
+end
+
+--- Runs a line there; its output goes to self.out meanwhile. A cancellation (Ctrl-C) is passed on. Returns true if all went well.
+function Client:run(text)
+    local ok, result = pcall(self.ask, self, {op = "run", text = text})
+    if ok then return result == true end
+    if type(result) == "table" and result.kind == "cancelled" then
+        self.conn:send(json.encode{op = "cancel"})
+        pcall(self.replies.recv, self.replies, 2) -- its `done`
+    end
+    error(result, 0)
+end
+
+function Client.status(_, text) return require("neap.repl_eval").status(nil, text) end
+
+function Client:complete(text, cursor)
+    local reply = self:ask{op = "complete", text = text, cursor = cursor}
+    return reply.from, reply.words
+end
+
+function Client:prompt()
+    local name = self.info.workers > 1 and ("%s/%d"):format(self.info.name or self.info.pid, self.info.worker)
+        or tostring(self.info.name or self.info.pid)
+    return term.paint(name .. "> ", "bold", term.colour(io.stdout))
+end
+
+function Client:close()
+    self.gone = true
+    self.reader:cancel("closed")
+    self.replies:close()
+    self.conn:close()
+end
+Client.__close = Client.close
+
+--- The running servers of this user: a list of {path, name, pid, worker, workers, version, where}. Sockets that dead processes left are
+-- removed.
+function attach.list()
+    local found = {}
+    for _, path in ipairs(control.list()) do
+        local ok, client = pcall(connect, path)
+        if ok then
+            local said, info = pcall(task.timeout, 2, function() return client:hello() end)
+            client:close()
+            if said then
+                info.path = path
+                found[#found + 1] = info
+            end
+        elseif type(client) == "table" and client.kind == "connection" then
+            os.remove(path)
+        end
+    end
+    return found
+end
+
+local function describe(info)
+    return ("%-8d %-16s %s%s"):format(info.pid, info.name or "", info.workers > 1 and ("worker %d of %d  "):format(info.worker,
+        info.workers) or "",
+        info.where or "")
+end
+
+--- Connects to a running server: by process id, name or socket path; without a target to the only one there is.
+---@param target? string
+---@param worker? integer default 1
+function attach.open(target, worker)
+    worker = worker or 1
+    if target and target:find("/", 1, true) then
+        local client = connect(target)
+        client:hello()
+        return client
+    end
+    local matches, lines = {}, {}
+    for _, info in ipairs(attach.list()) do
+        lines[#lines + 1] = "  " .. describe(info)
+        if info.worker == worker and (not target or tostring(info.pid) == target or info.name == target) then
+            matches[#matches + 1] = info end
+    end
+    if #matches == 1 then
+        local client = connect(matches[1].path)
+        client:hello()
+        return client
+    end
+    local why = #lines == 0 and "no neap server of this user is running; `neap serve` starts one"
+        or #matches == 0 and ("there is no server '%s'%s; running are:\n%s"):format(target or "?", worker > 1 and " with a worker "
+            .. worker or "",
+            table.concat(lines, "\n"))
+        or ("several servers are running; say which (process id or name):\n%s"):format(table.concat(lines, "\n"))
+    error(task.error("connection", why), 0)
+end
+
+return attach

@@ -1,0 +1,19 @@
+--- neap reload: makes a running server read its sensor specs, handlers and extensions again; a broken edit leaves the old version serving.
+local args = require "neap.args"
+local attach = require "neap.attach"
+
+local opt = args.parse{
+    name = "neap reload",
+    summary = "Makes a running server read its files again. The new version is checked first; if it is broken the old one goes on.",
+    positional = {{"server", optional = true, help = "process id, name or socket; not needed when only one runs"}},
+}
+
+local ok, server = pcall(attach.open, opt.server)
+local reply = ok and server:ask{op = "reload"}
+if ok then server:close() end
+if not ok or not reply.ok then
+    io.stderr:write("neap reload: ", ok and reply.message or tostring(server), "\n")
+    os.exit(1, true)
+end
+print(reply.message or "reloaded")
+os.exit(0, true)
