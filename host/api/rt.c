@@ -255,6 +255,7 @@ rt *rt_new(const rt_options *o) {
 void rt_close(rt *R) {
     if (R->closing) return;
     R->closing = 1;
+    watch_stop(R);
     if (R->L) task_close_all(R);
     while (R->closers) {
         rt_hook *h = R->closers;

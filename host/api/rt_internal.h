@@ -1,7 +1,10 @@
 /* rt_internal.h: what rt.c, wait.c, task.c, co.c and require.c share. No binding includes it. */
 #ifndef NEAP_RT_INTERNAL_H
 #define NEAP_RT_INTERNAL_H
+#include <stdatomic.h>
 #include "host/api/rt.h"
+
+typedef struct rt_watchdog rt_watchdog;
 
 /* One active coroutine.resume/wrap call; lives on the C stack. The chain runs from the innermost coroutine down to the task or the main chunk. */
 typedef struct rt_frame {
@@ -57,6 +60,12 @@ struct rt {
     lua_Alloc alloc; /* the caller's, under the limit */
     void *alloc_ud;
     size_t memory_used, memory_limit;
+    rt_watchdog *watch; /* NULL: no time limits */
+    atomic_flag watch_lock;
+    lua_State *top;                /* the coroutine that runs now; under watch_lock, kept only while `watch` */
+    _Atomic uint64_t slice_start;  /* when the running task was resumed, 0: none runs */
+    _Atomic uint64_t slice_id;
+    unsigned long blocked; /* slices past the warning */
     int failed; /* a task ended with an error that nobody took */
 };
 
@@ -97,6 +106,13 @@ int task_drain(rt *R);                                       /* runs what is rea
 void task_turn_until(rt *R, rt_wait *w);                     /* main thread: turns the loop until w is over */
 void task_close_all(rt *R);
 void task_report(rt_task *t);                              /* tells people of the error on top of its thread */
+
+/* watchdog.c */
+int watch_start(rt *R, double warn, double stop); /* seconds; warn 0: off. 0, NEAP_ERR_MEMORY, NEAP_ERR_IO */
+void watch_stop(rt *R);
+void watch_begin(rt *R, lua_State *co);           /* a task is resumed */
+void watch_end(rt *R);
+void watch_top(rt *R, lua_State *L);              /* L runs now */
 
 /* co.c, require.c, modules.c, error.c */
 void co_install(lua_State *L);

@@ -16,8 +16,10 @@ int co_is_parked(lua_State *co) {
 int task_resume(rt *R, lua_State *co, lua_State *from, int nargs, int *nres) {
     rt_frame f = {co, from, R->frames};
     R->frames = &f;
+    if (R->watch) watch_top(R, co);
     int st = lua_resume(co, from, nargs, nres);
     R->frames = f.prev;
+    if (R->watch) watch_top(R, from);
     return st;
 }
 
@@ -190,7 +192,9 @@ static void run(rt_task *t) {
     t->started = 1;
     R->frames = NULL;
     R->running = t;
+    if (R->watch) watch_begin(R, t->co);
     int st = lua_resume(t->co, R->L, nargs, &nres);
+    if (R->watch) watch_end(R);
     R->running = running;
     R->frames = frames;
     if (st == LUA_YIELD) return; /* parked: only the marker comes this far, coroutine.yield refuses in a task's own thread */

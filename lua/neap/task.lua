@@ -48,6 +48,18 @@ function task.shield(fn, ...)
     return fn(...)
 end
 
+--- Limits for this worker: warn (default 0.05) and stop (default 1) are the seconds that a task may run without waiting before it is reported and
+--- before an error ends it; memory is in bytes. warn = 0 switches the time limits off. Plain scripts have none.
+function task.limits(opts)
+    for k in pairs(opts) do
+        if k ~= "warn" and k ~= "stop" and k ~= "memory" then error(("task.limits: unknown option '%s' (warn, stop, memory)"):format(k), 2) end
+    end
+    core.limits(opts.warn or 0.05, opts.stop or 1, opts.memory)
+end
+
+--- Bytes that Lua holds in this worker, and how many times a task overran the warning.
+function task.usage() return core.limits() end
+
 -- ---- groups ---------------------------------------------------------------------------------------------------------
 local Group = {}
 Group.__index = Group
