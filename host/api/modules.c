@@ -8,6 +8,7 @@ int luaopen_neap_decode(lua_State *L);
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_worker_core(lua_State *L);
+int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
 
@@ -17,6 +18,7 @@ static const luaL_Reg modules[] = {
     {"neap.json", luaopen_neap_json},
     {"neap.task.core", luaopen_neap_task_core},
     {"neap.worker.core", luaopen_neap_worker_core},
+    {"neap.process.core", luaopen_neap_process_core},
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
     {NULL, NULL},
