@@ -9,6 +9,7 @@ int luaopen_neap_json(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_worker_core(lua_State *L);
 int luaopen_neap_process_core(lua_State *L);
+int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
 
@@ -19,6 +20,7 @@ static const luaL_Reg modules[] = {
     {"neap.task.core", luaopen_neap_task_core},
     {"neap.worker.core", luaopen_neap_worker_core},
     {"neap.process.core", luaopen_neap_process_core},
+    {"neap.detector.core", luaopen_neap_detector_core},
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
     {NULL, NULL},
