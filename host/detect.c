@@ -7,8 +7,9 @@
 #include "host/detect_io.h"
 #include "host/detect_past.h"
 #include "host/detect_tail.h"
+#include "host/detect_window.h"
 
-enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48 };
+enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48, FEWEST = 10 };
 enum { ERROR_1, ERROR_12, DOWN_1, LEVEL_1, LEVEL_12, LEVEL_48, RANGE, DAY_1, DAY_48, ROUGH_48 };
 const char *const neap_detect_part_name[PARTS] = {"error_1",  "error_12", "down_1", "level_1", "level_12",
                                                   "level_48", "range",    "day_1",  "day_48",  "rough_48"};
@@ -16,9 +17,8 @@ const char *const neap_detect_part_name[PARTS] = {"error_1",  "error_12", "down_
 struct neap_detect {
     neap_detect_config config;
     uint64_t random;
-    uint32_t missing; /* missing readings since the last real one */
-    double edge[2];   /* the band around a forecast, in units: below and above */
-    double err;       /* recent mean absolute error, in units */
+    uint32_t missing;          /* missing readings since the last real one */
+    neap_detect_window errors; /* of recent forecasts, in units */
     neap_detect_clock clock;
     neap_detect_past past;
     neap_detect_ahead ahead[FORECASTS];
@@ -93,7 +93,7 @@ static void combine(neap_detect *d, const float stat[PARTS], neap_detect_row *ro
     const neap_detect_config *c = &d->config;
     double sum = 0, weight = 0;
     for (int i = 0; i < PARTS; i++) {
-        row->part[i] = neap_detect_tail_surprise(&d->tail[i], stat[i]);
+        row->part[i] = neap_detect_tail_surprise(&d->tail[i], stat[i], FEWEST);
         neap_detect_tail_add(&d->tail[i], stat[i]);
         sum += c->weight[i] * pow(fminf(row->part[i], c->cap), c->power);
         weight += c->weight[i];
@@ -104,23 +104,15 @@ static void combine(neap_detect *d, const float stat[PARTS], neap_detect_row *ro
     row->s = (1 - c->mix) * row->a + c->mix * fminf((float)-log10(row->p), c->cap);
 }
 
-/* The band: each edge moves up by (1 - alpha) steps when the reading lies outside it and down by alpha steps when not,
-   so that in the long run the promised part of readings lies outside, whatever their distribution (adaptive conformal
-   inference). Readings rarer than one in a thousand teach it nothing. */
+/* The band: the forecast and the edges of its recent errors, made before the row. Readings rarer than one in a thousand
+   teach it nothing, or an open fault would widen it until it looks normal. */
 static void band(neap_detect *d, double forecast, neap_detect_row *row) {
     const neap_detect_past *p = &d->past;
-    float centre = neap_detect_past_units(p, 0, forecast), e = neap_detect_past_z(p, 0, p->rows - 1) - centre;
-    if (d->err > 0) {
-        row->lower = neap_detect_past_value(p, 0, centre - (float)d->edge[0]);
-        row->upper = neap_detect_past_value(p, 0, centre + (float)d->edge[1]);
-    }
-    if (row->gap || row->part[ERROR_1] > 3) return;
-    double alpha = d->config.band / 2;
-    d->err += (fabsf(e) - d->err) * fmax(0.02, 1.0 / (double)p->rows);
-    for (int side = 0; side < 2; side++) {
-        double x = side ? e : -e, rate = fmax(0.2, 4.0 / sqrt((double)p->rows));
-        d->edge[side] = fmax(0, d->edge[side] + rate * d->err * (x > d->edge[side] ? 1 - alpha : -alpha));
-    }
+    float centre = neap_detect_past_units(p, 0, forecast), edge, e = neap_detect_past_z(p, 0, p->rows - 1) - centre;
+    double half = d->config.band / 2;
+    if (neap_detect_window_edge(&d->errors, half, 0, &edge)) row->lower = neap_detect_past_value(p, 0, centre + edge);
+    if (neap_detect_window_edge(&d->errors, half, 1, &edge)) row->upper = neap_detect_past_value(p, 0, centre + edge);
+    if (!row->gap && row->part[ERROR_1] < 3) neap_detect_window_add(&d->errors, e);
 }
 
 static void move_on(neap_detect *d) {
@@ -167,8 +159,7 @@ static void walk(neap_detect_io *io, neap_detect *d) {
     detect_io(io, &d->config, sizeof d->config);
     detect_io(io, &d->random, sizeof d->random);
     detect_io(io, &d->missing, sizeof d->missing);
-    detect_io(io, d->edge, sizeof d->edge);
-    detect_io(io, &d->err, sizeof d->err);
+    neap_detect_window_io(io, &d->errors);
     neap_detect_clock_io(io, &d->clock);
     neap_detect_past_io(io, &d->past);
     for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_io(io, &d->ahead[f]);

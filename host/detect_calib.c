@@ -2,6 +2,8 @@
 #include "host/detect_calib.h"
 #include <math.h>
 
+enum { CARRIED = 50 }; /* exceedances that make a tail a probability */
+
 void neap_detect_calib_add(neap_detect_calib *c, float score) {
     neap_detect_scale_add(&c->body, score);
     neap_detect_tail_add(&c->tail, score);
@@ -9,7 +11,7 @@ void neap_detect_calib_add(neap_detect_calib *c, float score) {
 
 double neap_detect_calib_p(neap_detect_calib *c, float score) {
     if (c->body.n == 0) return 1;
-    if (neap_detect_tail_knows(&c->tail, score)) return pow(10.0, -neap_detect_tail_surprise(&c->tail, score));
+    if (neap_detect_tail_knows(&c->tail, score)) return pow(10.0, -neap_detect_tail_surprise(&c->tail, score, CARRIED));
     uint32_t below = neap_detect_scale_below(&c->body, score);
     double p = (1.0 + c->body.n - below) / (1.0 + c->body.n), edge = (1.0 + c->tail.n) / (1.0 + (double)c->tail.seen);
     return fmax(p, edge); /* at least what the exact list says */

@@ -41,12 +41,11 @@ int neap_detect_tail_knows(const neap_detect_tail *t, float x) {
     return t->n > 0 && (t->n == t->seen || x >= t->top[0]);
 }
 
-float neap_detect_tail_surprise(neap_detect_tail *t, float x) {
+float neap_detect_tail_surprise(neap_detect_tail *t, float x, uint32_t fewest) {
     if (t->n == 0) return 0;
     if (t->stale) fit(t);
-    double most = log10((double)(t->seen + 1) * (t->fit_m >= CARRIED ? REACH : 1));
-    if (t->fit_m && x > t->u) {
-        double z = (x - t->u) / t->scale, tail;
+    if (t->fit_m >= fewest && t->fit_m > 0 && x > t->u) {
+        double most = log10((double)(t->seen + 1) * (t->fit_m >= CARRIED ? REACH : 1)), z = (x - t->u) / t->scale, tail;
         if (fabs(t->shape) < 1e-4) tail = z * 0.4342944819;
         else {
             double base = 1 + t->shape * z;

@@ -19,11 +19,11 @@ typedef struct neap_detect_tail {
     uint8_t stale;
 } neap_detect_tail;
 
-/* -log10 of the probability that a value of this stream is at least x. By rank, (1 + rarer) / (1 + seen), inside the
-   list; beyond it by the fit, and only up to 10 times past the data, and only when 50 or more exceedances carry it: a
-   tail may be trusted a little past its data, not without end. Below the list: in proportion, from 0 at 0. An empty
-   list says 0. */
-float neap_detect_tail_surprise(neap_detect_tail *t, float x);
+/* -log10 of the probability that a value of this stream is at least x. Above the threshold by the fit when at least
+   `fewest` exceedances carry it (1 / (n + 1) is the least it says, a tenth of that with 50 exceedances: a tail may be
+   trusted a little past its data, not without end); else by rank, (1 + rarer) / (1 + seen). Below the list: in
+   proportion, from 0 at 0. An empty list says 0. */
+float neap_detect_tail_surprise(neap_detect_tail *t, float x, uint32_t fewest);
 /* 1 when x lies in or above the list, so that the surprise is more than a proportion. */
 int neap_detect_tail_knows(const neap_detect_tail *t, float x);
 void neap_detect_tail_add(neap_detect_tail *t, float x);

@@ -53,7 +53,7 @@ detector.constants = {
     },
 
     -- the alarm stage
-    limit = 1.65,          -- s at which a reading is flagged after 4,000 rows ...
+    limit = 1.6,          -- s at which a reading is flagged after 4,000 rows ...
     limit_growth = 0.2,    -- ... and this much more for every tenfold of rows
     warm_up = 100,         -- rows without a flag
     hold_rows = 5, hold_age = 0.03, -- rows of silence after a flag: 5 and 3% of the age

@@ -3,9 +3,10 @@
 --     require("neap.score_csv").run("oven.csv", "oven.scored.csv")
 --
 -- In: `timestamp,value` (or columns named so by the caller; a file without a header is taken as time and value). Times may be
--- "2014-02-14 14:30:00", ISO 8601 with a zone, or Unix seconds, milli- or microseconds. Out: `timestamp,value,forecast,p,anomaly_score`, a row
--- for every row, time and value as they stood. An empty, "NaN" or unreadable value is a missing reading: its forecast is there,
--- its p is empty and its score 0. A time that cannot be read costs nothing but that row's place in the day.
+-- "2014-02-14 14:30:00", ISO 8601 with a zone, or Unix seconds, milli- or microseconds.
+-- Out: `timestamp,value,forecast,p,anomaly_score`, a row for every row, time and value as they stood. An empty, "NaN" or
+-- unreadable value is a missing reading: its forecast is there, its p is empty and its score 0. A time that cannot be read
+-- costs nothing but that row's place in the day.
 
 local csv = require "neap.csv"
 local when = require "neap.when"
