@@ -3,7 +3,7 @@
 #define NEAP_TEST_H
 #include <stdio.h>
 
-static int test_passed, test_failed;
+static _Atomic int test_passed, test_failed; /* atomic: some tests have threads */
 
 /* One check: counts, and on failure prints where and what. The rest of the program goes on. */
 #define CHECK(cond, ...)                                                                                               \

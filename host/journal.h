@@ -1,0 +1,92 @@
+/* journal.h: what was accepted, on disk, before anybody is told so.
+
+   One journal a data directory, shared by all threads of the process (opening it again in the process gives the same one). Each
+   opening makes a log of its own, a directory <sequence>-<random UUID> of segment files; logs that earlier processes left behind are
+   found, locked and offered for reading first. A log that another living process holds is left alone.
+
+   A record is any bytes. Its position is the number of bytes before it in its log; its CRC covers the log's UUID, the position, the
+   length and the bytes, so a record of another log, or a moved one, is not taken for one of this log.
+
+   Appending copies the record and returns; one writer thread puts everything that came in the meantime into one write and one
+   fdatasync (group commit), and the callback comes on the appender's loop afterwards: status 0 = on disk. A failed write or sync is
+   reported to every record in the group (NEAP_ERR_FULL when there is no room, else NEAP_ERR_IO); the segment is then given up
+   at its last good position and the next group starts a new one, so the journal recovers by itself. Why not the libuv pool: a
+   slow disk would hold its four threads, and workers' loops would have to be tied to one owner.
+
+   Reading is for one reader (the applier), in order, from any thread but one at a time. What it has done with is handed back by
+   neap_journal_release, which deletes whole segments. */
+#ifndef NEAP_JOURNAL_H
+#define NEAP_JOURNAL_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+#include "host/buf.h"
+
+typedef struct neap_journal neap_journal;
+typedef struct neap_journal_client neap_journal_client; /* a loop's end of it; all its calls on that loop's thread */
+
+enum { NEAP_JOURNAL_RECORD_MAX = 64 << 20 };
+
+typedef struct neap_journal_opts {
+    const char *dir;        /* made if missing (0700) */
+    uint64_t max_bytes;     /* bound on everything retained, older logs included; 0: 1 GiB */
+    uint64_t segment_bytes; /* a new file from this size on; 0: 16 MiB */
+} neap_journal_opts;
+
+/* 0, or NEAP_ERR_* with a sentence in why. The options of the first opener in the process count. */
+int neap_journal_open(const neap_journal_opts *o, neap_journal **out, char *why, size_t why_size);
+/* Drops one opening, whose clients must be detached before. The last one waits for what is pending, and deletes the log if all of it was released. */
+void neap_journal_close(neap_journal *j);
+
+/* ---- appending ------------------------------------------------------------------------------------------------------ */
+
+int neap_journal_attach(neap_journal *j, uv_loop_t *loop, neap_journal_client **out);
+/* Calls every callback that is still owed (NEAP_ERR_CLOSED; the record may yet be written), then frees once the loop has run. */
+void neap_journal_detach(neap_journal_client *c);
+
+/* end: the position behind the record in this process' log. */
+typedef void (*neap_journal_cb)(void *ud, int status, uint64_t end);
+
+/* 0 and one callback later, or NEAP_ERR_FULL (bound reached), NEAP_ERR_INVALID (empty or too long), NEAP_ERR_MEMORY, NEAP_ERR_CLOSED and none. */
+int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap_journal_cb cb, void *ud);
+
+/* Calls back once the applier has got to `end` in this process' log (at once, in the next turn, if it has), or the client is detached.
+   cb's `end` is the applied position. */
+int neap_journal_wait_applied(neap_journal_client *c, uint64_t end, neap_journal_cb cb, void *ud);
+/* Forgets the first wait with this ud, if it is still there: no callback. */
+void neap_journal_unwait(neap_journal_client *c, void *ud);
+
+/* ---- reading -------------------------------------------------------------------------------------------------------- */
+
+typedef struct neap_journal_log {
+    char uuid[37];
+    uint64_t first, end; /* positions: the oldest byte retained, the first byte not yet durable */
+    bool own;            /* this process', which still grows */
+} neap_journal_log;
+
+/* Copies up to max logs, oldest first, own last; returns how many there are. */
+size_t neap_journal_logs(neap_journal *j, neap_journal_log *out, size_t max);
+
+/* Calls each(ud, end, data, n) for whole records from pos on, until about max_bytes were read, the end, or each returns nonzero.
+   *next: where to go on. *skipped: bytes that were damaged and had to be passed over to get to *next (their records are lost: report it).
+   0; NEAP_ERR_INVALID: pos lies before the first retained byte or beyond the end; NEAP_ERR_CLOSED: no such log; NEAP_ERR_IO; NEAP_ERR_MEMORY. */
+typedef int (*neap_journal_each)(void *ud, uint64_t end, const char *data, size_t n);
+int neap_journal_read(neap_journal *j, const char *uuid, uint64_t pos, size_t max_bytes, neap_journal_each each, void *ud, uint64_t *next,
+                      uint64_t *skipped);
+
+/* Nothing before `upto` is needed any more: deletes the segments that end there or earlier, and an older log as a whole at its end. */
+void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
+
+/* The applier's progress in the own log; wakes those who wait for it. Any thread. */
+void neap_journal_set_applied(neap_journal *j, uint64_t end);
+
+/* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. NULL ends it. */
+void neap_journal_on_grow(neap_journal *j, void (*wake)(void *ud), void *ud);
+
+typedef struct neap_journal_stats {
+    uint64_t records, bytes, commits, failures, refused; /* since the opening; refused: turned away at the bound */
+    uint64_t retained, max_bytes, durable, applied;
+    int last_errno; /* of the last failed write or sync; 0 when the one after it worked */
+} neap_journal_stats;
+void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out);
+#endif

@@ -1,0 +1,234 @@
+/* journal_client.c: a loop's end of the journal: appends go in under the journal's mutex, finished ones come back through a uv_async.
+   A client outlives its detaching until the writer has let go of its last append. */
+#include <stdatomic.h>
+#include "host/journal_priv.h"
+
+typedef struct waiter {
+    struct waiter *next;
+    uint64_t end;
+    neap_journal_cb cb;
+    void *ud;
+} waiter;
+
+struct neap_journal_client {
+    neap_journal *j;
+    neap_journal_client *next; /* in j->clients, under j's mutex */
+    uv_async_t async;
+    pthread_mutex_t mutex; /* guards done, done_last, closed, refs */
+    jappend *done, **done_last;
+    bool closed;
+    int refs; /* appends that the writer has, and one for the loop */
+    /* the loop's thread only */
+    jappend *outstanding;
+    waiter *waiters;
+    atomic_int waiting; /* number of waiters, read by whoever moves the applied position */
+};
+
+static void unref(neap_journal_client *c) {
+    pthread_mutex_lock(&c->mutex);
+    bool last = --c->refs == 0;
+    pthread_mutex_unlock(&c->mutex);
+    if (!last) return;
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
+}
+
+/* Any thread: an append is over. */
+void journal_client_done(neap_journal_client *c, jappend *a) {
+    pthread_mutex_lock(&c->mutex);
+    bool orphan = a->orphan;
+    if (!orphan) {
+        a->over = true;
+        *c->done_last = a;
+        c->done_last = &a->next;
+        if (!c->closed && c->done == a) uv_async_send(&c->async); /* detach closes the handle under this mutex too */
+    }
+    pthread_mutex_unlock(&c->mutex);
+    if (!orphan) return;
+    free(a);
+    unref(c);
+}
+
+/* Takes one finished append out of the list, or NULL. */
+static jappend *take_done(neap_journal_client *c) {
+    pthread_mutex_lock(&c->mutex);
+    jappend *a = c->done;
+    if (a && !(c->done = a->next)) c->done_last = &c->done;
+    pthread_mutex_unlock(&c->mutex);
+    return a;
+}
+
+/* An idle client does not keep the loop alive. */
+static void keep_loop(neap_journal_client *c) {
+    if (c->outstanding || c->waiters) uv_ref((uv_handle_t *)&c->async);
+    else uv_unref((uv_handle_t *)&c->async);
+}
+
+static void forget(neap_journal_client *c, jappend *a) {
+    if (a->prev_out) a->prev_out->next_out = a->next_out;
+    else c->outstanding = a->next_out;
+    if (a->next_out) a->next_out->prev_out = a->prev_out;
+}
+
+static uint64_t applied_position(neap_journal *j) {
+    pthread_mutex_lock(&j->mutex);
+    uint64_t p = j->stats.applied;
+    pthread_mutex_unlock(&j->mutex);
+    return p;
+}
+
+static void drop_waiter(neap_journal_client *c, waiter **p) {
+    waiter *w = *p;
+    *p = w->next;
+    atomic_fetch_sub(&c->waiting, 1);
+    free(w);
+}
+
+static void on_async(uv_async_t *h) {
+    neap_journal_client *c = h->data;
+    for (jappend *list; (list = take_done(c));) {
+        jappend a = *list;
+        forget(c, list);
+        free(list);
+        if (a.cb) a.cb(a.ud, a.status, a.end);
+        unref(c); /* never the last: the loop's own is dropped in the close callback */
+    }
+    uint64_t applied = atomic_load(&c->waiting) ? applied_position(c->j) : 0;
+    for (waiter **p = &c->waiters; *p;) {
+        if ((*p)->end > applied) {
+            p = &(*p)->next;
+            continue;
+        }
+        neap_journal_cb cb = (*p)->cb;
+        void *ud = (*p)->ud;
+        drop_waiter(c, p);
+        cb(ud, 0, applied);
+        p = &c->waiters; /* the callback may have changed the list */
+    }
+    if (!c->closed) keep_loop(c);
+}
+
+int neap_journal_attach(neap_journal *j, uv_loop_t *loop, neap_journal_client **out) {
+    neap_journal_client *c = calloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return NEAP_ERR_MEMORY;
+    c->j = j;
+    c->refs = 1;
+    c->done_last = &c->done;
+    if (uv_async_init(loop, &c->async, on_async)) {
+        free(c);
+        return NEAP_ERR_IO;
+    }
+    c->async.data = c;
+    pthread_mutex_init(&c->mutex, NULL);
+    uv_unref((uv_handle_t *)&c->async);
+    pthread_mutex_lock(&j->mutex);
+    c->next = j->clients;
+    j->clients = c;
+    pthread_mutex_unlock(&j->mutex);
+    *out = c;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *h) { unref(h->data); }
+
+void neap_journal_detach(neap_journal_client *c) {
+    if (!c || c->closed) return;
+    neap_journal *j = c->j;
+    pthread_mutex_lock(&j->mutex);
+    neap_journal_client **p = &j->clients;
+    while (*p != c) p = &(*p)->next;
+    *p = c->next;
+    pthread_mutex_unlock(&j->mutex);
+    pthread_mutex_lock(&c->mutex);
+    c->closed = true;
+    uv_close((uv_handle_t *)&c->async, on_closed);
+    pthread_mutex_unlock(&c->mutex);
+    for (jappend *a; (a = take_done(c)); unref(c)) { /* those that are over, in order */
+        jappend copy = *a;
+        forget(c, a);
+        free(a);
+        if (copy.cb) copy.cb(copy.ud, copy.status, copy.end);
+    }
+    while (c->outstanding) {
+        pthread_mutex_lock(&c->mutex);
+        jappend *a = c->outstanding, copy = *a;
+        forget(c, a);
+        if (!a->over) a->orphan = true; /* from here it is the writer's */
+        pthread_mutex_unlock(&c->mutex);
+        if (copy.cb) copy.cb(copy.ud, copy.over ? copy.status : NEAP_ERR_CLOSED, copy.end);
+    }
+    for (jappend *a; (a = take_done(c)); unref(c)) free(a); /* finished in between */
+    while (c->waiters) {
+        neap_journal_cb cb = c->waiters->cb;
+        void *ud = c->waiters->ud;
+        drop_waiter(c, &c->waiters);
+        cb(ud, NEAP_ERR_CLOSED, 0);
+    }
+}
+
+int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap_journal_cb cb, void *ud) {
+    neap_journal *j = c->j;
+    if (n == 0 || n > NEAP_JOURNAL_RECORD_MAX) return NEAP_ERR_INVALID;
+    if (c->closed) return NEAP_ERR_CLOSED;
+    jappend *a = calloc(1, sizeof *a);
+    if (!a) return NEAP_ERR_MEMORY;
+    *a = (jappend){.client = c, .cb = cb, .ud = ud, .len = n};
+    uint32_t head[3] = {JOURNAL_RECORD_MAGIC, (uint32_t)n, 0};
+    int err = 0;
+    pthread_mutex_lock(&j->mutex);
+    size_t more = sizeof head + n;
+    if (j->closing) err = NEAP_ERR_CLOSED;
+    else if (j->stats.retained + j->pending.len + more > j->max_bytes || j->pending.len + more > JOURNAL_PENDING_MAX + NEAP_JOURNAL_RECORD_MAX) err = NEAP_ERR_FULL;
+    else if (buf_reserve(&j->pending, more)) err = NEAP_ERR_MEMORY;
+    if (err) {
+        j->stats.refused += err == NEAP_ERR_FULL;
+        pthread_mutex_unlock(&j->mutex);
+        free(a);
+        return err;
+    }
+    buf_add(&j->pending, head, sizeof head);
+    buf_add(&j->pending, data, n);
+    *j->last = a;
+    j->last = &a->next;
+    pthread_mutex_lock(&c->mutex); /* order: journal, then client */
+    c->refs++;
+    pthread_mutex_unlock(&c->mutex);
+    if (j->pending.len == more) pthread_cond_signal(&j->work);
+    pthread_mutex_unlock(&j->mutex);
+    a->next_out = c->outstanding;
+    if (c->outstanding) c->outstanding->prev_out = a;
+    c->outstanding = a;
+    keep_loop(c);
+    return 0;
+}
+
+int neap_journal_wait_applied(neap_journal_client *c, uint64_t end, neap_journal_cb cb, void *ud) {
+    if (c->closed) return NEAP_ERR_CLOSED;
+    waiter *w = malloc(sizeof *w), **p = &c->waiters;
+    if (!w) return NEAP_ERR_MEMORY;
+    *w = (waiter){NULL, end, cb, ud};
+    while (*p) p = &(*p)->next;
+    *p = w;
+    atomic_fetch_add(&c->waiting, 1);
+    keep_loop(c);
+    if (applied_position(c->j) >= end) uv_async_send(&c->async);
+    return 0;
+}
+
+void neap_journal_unwait(neap_journal_client *c, void *ud) {
+    for (waiter **p = &c->waiters; *p; p = &(*p)->next)
+        if ((*p)->ud == ud) {
+            drop_waiter(c, p);
+            break;
+        }
+    if (!c->closed) keep_loop(c);
+}
+
+void neap_journal_set_applied(neap_journal *j, uint64_t end) {
+    pthread_mutex_lock(&j->mutex);
+    if (end > j->stats.applied) j->stats.applied = end;
+    for (neap_journal_client *c = j->clients; c; c = c->next)
+        if (atomic_load(&c->waiting)) uv_async_send(&c->async);
+    pthread_mutex_unlock(&j->mutex);
+}

@@ -1,0 +1,75 @@
+/* journal_priv.h: what journal.c (opening, clients), journal_write.c (the writer) and journal_read.c (reading, recovery) share. */
+#ifndef NEAP_JOURNAL_PRIV_H
+#define NEAP_JOURNAL_PRIV_H
+#include <pthread.h>
+#include "host/journal.h"
+
+enum {
+    JOURNAL_HEAD = 64,        /* a segment begins with: magic, UUID, start position, CRC, zeros */
+    JOURNAL_RECORD_HEAD = 12, /* a record with: magic, length, CRC */
+    JOURNAL_PENDING_MAX = 64 << 20
+};
+#define JOURNAL_RECORD_MAGIC 0x314A524Eu /* "NRJ1" */
+#define JOURNAL_SEGMENT_MAGIC "NEAPJRN1"
+
+typedef struct jsegment {
+    uint64_t start, end; /* positions; end: of its last durable byte */
+    int fd;
+} jsegment;
+
+typedef struct jlog {
+    char *dir, uuid[37];
+    uint8_t id[16];
+    uint32_t sequence;
+    int lock_fd;
+    jsegment *segs;
+    size_t seg_count, seg_cap;
+    uint64_t end, released; /* released: nothing before it is needed */
+    bool own, broken; /* broken: the last segment must not be written to any more */
+} jlog;
+
+typedef struct jappend { /* one append on its way */
+    struct jappend *next, *prev_out, *next_out; /* next: in the writer's or the done list; _out: among the client's outstanding */
+    neap_journal_client *client;
+    neap_journal_cb cb;
+    void *ud;
+    size_t len;
+    uint64_t end;
+    int status;
+    bool over, orphan; /* under the client's mutex. over: the writer is done with it. orphan: the client has gone, the writer frees it */
+} jappend;
+
+struct neap_journal {
+    struct neap_journal *next; /* in the process' list of open journals */
+    char *path;
+    int openings;
+    uint64_t max_bytes, segment_bytes;
+    pthread_t writer;
+    pthread_mutex_t mutex; /* guards everything below */
+    pthread_cond_t work;
+    jlog **logs; /* older ones in order, own last */
+    size_t log_count;
+    neap_buf pending; /* records with heads not yet filled in */
+    jappend *first, **last;
+    bool closing;
+    neap_journal_client *clients;
+    void (*wake)(void *ud);
+    void *wake_ud;
+    neap_journal_stats stats;
+};
+
+static inline jlog *journal_own(neap_journal *j) { return j->logs[j->log_count - 1]; }
+
+/* journal_write.c */
+void *journal_writer(void *j);
+void journal_deliver(jappend *list); /* hands finished appends to their clients' loops */
+/* journal_read.c */
+uint32_t journal_crc(const jlog *g, uint64_t pos, const char *data, uint32_t n);
+int journal_recover(jlog *g);        /* finds an older log's segments and its true end */
+void journal_free_log(jlog *g, bool delete_files);
+int journal_add_segment(jlog *g, uint64_t start, uint64_t end, int fd);
+void journal_segment_path(const jlog *g, uint64_t start, char *out, size_t size);
+uint64_t journal_log_bytes(const jlog *g);
+/* journal.c */
+void journal_client_done(neap_journal_client *c, jappend *a);
+#endif
