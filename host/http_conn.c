@@ -141,6 +141,7 @@ void http_spin_check(neap_http *s) {
         if (k->phase == HTTP_BODY && k->chunked && k->touched <= s->spin_since) {
             s->st.refused_bad++;
             http_cut(k, 400);
+            shutdown(k->fd, SHUT_RDWR); /* its buffer is full: MHD would never read the end */
         }
     s->spins = 0;
     s->spin_since = 0;

@@ -50,9 +50,10 @@ static int queue(neap_http_req *r, int status, struct MHD_Response *resp, uint64
     return ok ? 0 : NEAP_ERR_INVALID;
 }
 
+/* MHD refuses empty values: such a header is left out. */
 static int add_headers(struct MHD_Response *resp, const neap_http_header_kv *h, int nh) {
     for (int i = 0; i < nh; i++)
-        if (MHD_add_response_header(resp, h[i].name, h[i].value) != MHD_YES) return NEAP_ERR_INVALID;
+        if (h[i].value[0] && MHD_add_response_header(resp, h[i].name, h[i].value) != MHD_YES) return NEAP_ERR_INVALID;
     return 0;
 }
 
