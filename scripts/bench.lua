@@ -1,0 +1,30 @@
+--- neap bench NAME [--json]: measure neap beside its peers, side by side in one run.
+local function names()
+    local list = {}
+    for _, file in ipairs(neap.assets "lua/neap/bench/") do
+        local name = file:match "^lua/neap/bench/([%w_]+)%.lua$"
+        if name then list[#list + 1] = name end
+    end
+    return list
+end
+
+local args = require "neap.args"
+local list, table_of = {}, {}
+for _, name in ipairs(names()) do
+    table_of[name] = require("neap.bench." .. name)
+    list[#list + 1] = ("  %-8s %s"):format(name, table_of[name].summary)
+end
+
+local opts = args.parse {
+    name = "neap bench",
+    summary = "Measures neap beside its peers. Ratios and medians of one run; name the machine when you quote them.\n\nBenches:\n" .. table.concat(list, "\n"),
+    positional = {{"name", help = "which bench", choices = names()}},
+    options = {
+        {"--json", type = "flag", help = "print one JSON object instead of text"},
+        {"--seconds", type = "number", help = "length of a round"},
+        {"--rounds", type = "integer", help = "rounds, of which the median counts"},
+    },
+}
+local function say(text) if not opts.json then print(text) end end
+local result = table_of[opts.name].run(opts, say)
+if opts.json then print(require("neap.json").encode(result, {sort = true})) end

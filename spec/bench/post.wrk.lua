@@ -1,0 +1,4 @@
+-- wrk's script for `neap bench post`: one reading a POST, as the starter kit's bridge sends it.
+wrk.method = "POST"
+wrk.body = '[{"sensor_name": "temperature", "sensor_output": 21.5}]'
+wrk.headers["Content-Type"] = "application/json"
