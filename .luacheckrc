@@ -1,5 +1,5 @@
 std = "lua54"
-max_line_length = 140
+max_line_length = 160
 codes = true
 read_globals = {"neap"}
 files["scripts/sensors.lua"] = {read_globals = {"sensor"}}

@@ -19,6 +19,7 @@ enum {
     NEAP_ERR_UNSUPPORTED = -13
 };
 
-/* A short lower-case word for a code ("timeout"), static storage; "error" for unknown codes. It is an error object's `kind` in Lua. */
+/* A short lower-case word for a code ("timeout"), static storage; "error" for unknown codes. It is an error object's
+ * `kind` in Lua. */
 const char *neap_err_kind(int code);
 #endif

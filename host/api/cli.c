@@ -1,5 +1,6 @@
-/* cli.c: stock Lua 5.4's command line (options, LUA_INIT, arg, piped stdin, messages, exit codes), plus commands: a bare word that names a script in
-   scripts/ runs it (`neap train`); `./train` is a file. On a terminal without a script the friendly REPL starts. */
+/* cli.c: stock Lua 5.4's command line (options, LUA_INIT, arg, piped stdin, messages, exit codes), plus commands: a
+   bare word that names a script in scripts/ runs it (`neap train`); `./train` is a file. On a terminal without a script
+   the friendly REPL starts. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ typedef struct cli {
 static const char *progname = "neap"; /* set once, before any thread starts */
 static rt *interrupt_target;          /* the runtime that Ctrl-C stops */
 
-/* ---- messages ------------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------------------------------
+ */
 static void message(const char *msg) {
     fflush(stdout);
     fprintf(stderr, "%s: %s\n", progname, msg);
@@ -88,7 +90,8 @@ int cli_report(lua_State *L, int st) {
     return st;
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------------------------ */
+/* ---- arguments ------------------------------------------------------------------------------------------------------
+ */
 static void parse(cli *c) {
     int i;
     for (i = 1; i < c->argc; i++) {
@@ -150,7 +153,8 @@ static int push_args(lua_State *L) {
     return n;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running -------------------------------------------------------------------------------------------------------
+ */
 static int run_chunk(lua_State *L, int st) {
     if (st == LUA_OK) st = cli_call(L, 0, 0);
     return cli_report(L, st);
@@ -176,7 +180,8 @@ static int run_options(lua_State *L, cli *c) {
         } else if (o == 'e' || o == 'l') {
             char *extra = c->argv[i] + 2;
             if (!*extra) extra = c->argv[++i];
-            int st = o == 'e' ? run_chunk(L, luaL_loadbuffer(L, extra, strlen(extra), "=(command line)")) : run_library(L, extra);
+            int st = o == 'e' ? run_chunk(L, luaL_loadbuffer(L, extra, strlen(extra), "=(command line)"))
+                              : run_library(L, extra);
             if (st != LUA_OK) return 0;
         }
     }
@@ -226,7 +231,9 @@ static void hint_command(const char *name) {
     list[n] = NULL;
     best = strpbrk(name, "./") ? NULL : err_nearest(name, list);
     if (best) fprintf(stderr, "%s: there is no command '%s'; did you mean '%s %s'?\n", progname, name, progname, best);
-    else if (!strpbrk(name, "./")) fprintf(stderr, "%s: '%s' is neither a file nor a command; '%s help' lists the commands\n", progname, name, progname);
+    else if (!strpbrk(name, "./"))
+        fprintf(stderr, "%s: '%s' is neither a file nor a command; '%s help' lists the commands\n", progname, name,
+                progname);
 }
 
 static int run_script(lua_State *L, cli *c) {
@@ -269,7 +276,8 @@ static int pmain(lua_State *L) {
     } else if (!has_script && !(c->options & (OPT_E | OPT_V))) {
         if (tty) {
             if (run_command(L, "repl") == LUA_ERRFILE) print_version(0), cli_stock_repl(L);
-        } else if (run_chunk(L, luaL_loadfile(L, NULL)) != LUA_OK) { /* stock ignores this status; so do its users' scripts */
+        } else if (run_chunk(L, luaL_loadfile(L, NULL)) !=
+                   LUA_OK) { /* stock ignores this status; so do its users' scripts */
         }
     }
     c->ok = 1;

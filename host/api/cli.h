@@ -1,4 +1,5 @@
-/* cli.h: the command line, in two files: cli.c (options, scripts, commands) and cli_repl.c (stock Lua's interactive mode, for -i on a pipe). */
+/* cli.h: the command line, in two files: cli.c (options, scripts, commands) and cli_repl.c (stock Lua's interactive
+ * mode, for -i on a pipe). */
 #ifndef NEAP_CLI_H
 #define NEAP_CLI_H
 #include "host/api/rt_internal.h"

@@ -1,5 +1,6 @@
-/* cli_repl.c: stock Lua's interactive mode, line by line from stdin: expression first, continuation on incomplete input, _PROMPT and _PROMPT2. The
-   friendly one is lua/neap/repl.lua; this one serves `-i` where stdin is no terminal, exactly as stock. */
+/* cli_repl.c: stock Lua's interactive mode, line by line from stdin: expression first, continuation on incomplete
+   input, _PROMPT and _PROMPT2. The friendly one is lua/neap/repl.lua; this one serves `-i` where stdin is no terminal,
+   exactly as stock. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,9 @@ static int push_line(lua_State *L, int first) {
     fflush(stdout);
     lua_settop(L, top);
     if (!fgets(buffer, sizeof buffer, stdin)) return 0;
-    if (!isatty(0)) fputs(buffer, stdout); /* Debian's lua is built with readline, which echoes what does not come from a terminal */
+    if (!isatty(0))
+        fputs(buffer,
+              stdout); /* Debian's lua is built with readline, which echoes what does not come from a terminal */
     size_t n = strlen(buffer);
     if (n && buffer[n - 1] == '\n') buffer[--n] = 0;
     if (first && buffer[0] == '=') lua_pushfstring(L, "return %s", buffer + 1); /* as in 5.1 */
@@ -78,9 +81,7 @@ void cli_stock_repl(lua_State *L) {
         luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
         lua_getglobal(L, "print");
         lua_insert(L, 1);
-        if (lua_pcall(L, n, 0, 0) != LUA_OK) {
-            fprintf(stderr, "error calling 'print' (%s)\n", lua_tostring(L, -1));
-        }
+        if (lua_pcall(L, n, 0, 0) != LUA_OK) { fprintf(stderr, "error calling 'print' (%s)\n", lua_tostring(L, -1)); }
     }
     lua_settop(L, 0);
     fputs("\n", stdout);

@@ -1,5 +1,6 @@
-/* co.c: the coroutine library, so that a wait passes through a user's own coroutines. resume and wrap look at what the coroutine yields: the marker
-   of a host wait is passed up to the task (or, on the main thread, turns the loop); everything else is as in stock Lua 5.4. */
+/* co.c: the coroutine library, so that a wait passes through a user's own coroutines. resume and wrap look at what the
+   coroutine yields: the marker of a host wait is passed up to the task (or, on the main thread, turns the loop);
+   everything else is as in stock Lua 5.4. */
 #include <string.h>
 #include <lualib.h>
 #include "host/api/rt_internal.h"
@@ -12,7 +13,8 @@ static lua_State *get_co(lua_State *L) {
     return co;
 }
 
-/* Resumes co with nargs values from L's top. Returns the number of results moved to L, STEP_ERROR with the message on L, or STEP_PARK. */
+/* Resumes co with nargs values from L's top. Returns the number of results moved to L, STEP_ERROR with the message on
+ * L, or STEP_PARK. */
 static int step(lua_State *L, lua_State *co, int nargs) {
     rt *R = rt_of(L);
     if (!lua_checkstack(co, nargs)) {
@@ -63,7 +65,8 @@ static int step_on(lua_State *L, lua_State *co) {
     return step(L, co, 0);
 }
 
-/* ---- resume -------------------------------------------------------------------------------------------------------- */
+/* ---- resume --------------------------------------------------------------------------------------------------------
+ */
 static int resume_k(lua_State *L, int status, lua_KContext ctx);
 
 static int resume_result(lua_State *L, lua_State *co, int r) {
@@ -96,7 +99,8 @@ static int co_resume(lua_State *L) {
     return resume_result(L, co, step(L, co, lua_gettop(L) - 1));
 }
 
-/* ---- wrap ---------------------------------------------------------------------------------------------------------- */
+/* ---- wrap ----------------------------------------------------------------------------------------------------------
+ */
 static int wrap_k(lua_State *L, int status, lua_KContext ctx);
 
 static int wrap_result(lua_State *L, lua_State *co, int r) {
@@ -140,8 +144,9 @@ static int co_wrap(lua_State *L) {
     return 1;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------- */
-static int co_yield(lua_State *L) {
+/* ---- the rest -------------------------------------------------------------------------------------------------------
+ */
+static int co_yield (lua_State *L) {
     rt *R = rt_of(L);
     if (R->running && !R->frames) return luaL_error(L, "attempt to yield from outside a coroutine");
     return lua_yield(L, lua_gettop(L));
@@ -176,7 +181,8 @@ static int co_close(lua_State *L) {
         wait_leave(w, NEAP_ERR_CLOSED);
     } else {
         const char *st = status_of(L, co);
-        if (strcmp(st, "dead") != 0 && strcmp(st, "suspended") != 0) return luaL_error(L, "cannot close a %s coroutine", st);
+        if (strcmp(st, "dead") != 0 && strcmp(st, "suspended") != 0)
+            return luaL_error(L, "cannot close a %s coroutine", st);
     }
     if (lua_resetthread(co) == LUA_OK) {
         lua_pushboolean(L, 1);
@@ -188,8 +194,9 @@ static int co_close(lua_State *L) {
 }
 
 void co_install(lua_State *L) {
-    static const luaL_Reg fns[] = {{"create", co_create}, {"resume", co_resume}, {"wrap", co_wrap}, {"yield", co_yield}, {"status", co_status},
-                                   {"isyieldable", co_isyieldable}, {"close", co_close}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"create", co_create}, {"resume", co_resume}, {"wrap", co_wrap},
+                                   {"yield", co_yield },  {"status", co_status}, {"isyieldable", co_isyieldable},
+                                   {"close", co_close},   {NULL, NULL}};
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, fns, 0);
     lua_pop(L, 1);

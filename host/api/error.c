@@ -1,4 +1,5 @@
-/* error.c: error objects. Misuse raises a string at the caller's line; life's accidents raise a table with this metatable. */
+/* error.c: error objects. Misuse raises a string at the caller's line; life's accidents raise a table with this
+ * metatable. */
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -103,7 +104,8 @@ static int distance(const char *a, const char *b) {
             int best = up[j - 1] + (a[i - 1] != b[j - 1]);
             if (up[j] + 1 < best) best = up[j] + 1;
             if (cur[j - 1] + 1 < best) best = cur[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best) best = up2[j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best)
+                best = up2[j - 2] + 1;
             cur[j] = best;
         }
     }

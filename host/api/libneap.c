@@ -1,4 +1,5 @@
-/* libneap.c: the embedding interface of host/include/neap.h over the runtime. Every entry is protected: no Lua error leaves. */
+/* libneap.c: the embedding interface of host/include/neap.h over the runtime. Every entry is protected: no Lua error
+ * leaves. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,9 +38,12 @@ static int set_error(neap *h, int code, const char *text) {
 
 const char *neap_error(neap *h) { return h->error ? h->error : ""; }
 const char *neap_version(void) { return NEAP_VERSION; }
-struct lua_State *neap_lua(neap *h) { return h->R->L; }
+struct lua_State *neap_lua(neap *h) {
+    return h->R->L;
+}
 
-/* ---- values --------------------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------------------------------
+ */
 static void push_value(lua_State *L, const neap_value *v) {
     switch (v->type) {
     case NEAP_BOOLEAN: lua_pushboolean(L, v->as.boolean); break;
@@ -97,7 +101,8 @@ static neap_value *values_copy(const neap_value *v, int n) {
     return c;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -----------------------------------------------------------------------------------------------------------
+ */
 void neap_options_init(neap_options *o) {
     memset(o, 0, sizeof *o);
     o->size = sizeof *o;
@@ -143,8 +148,14 @@ int neap_create(neap **out, const neap_options *o) {
     if (!h) return NEAP_ERR_MEMORY;
     h->o = *o;
     if (!h->o.name) h->o.name = "neap";
-    h->R = rt_new(&(rt_options){.loop = o->loop, .library = 1, .noenv = o->ignore_environment, .alloc = o->alloc, .alloc_ud = o->alloc_ud,
-                                .memory_limit = o->memory_limit, .report = on_report, .report_ud = h});
+    h->R = rt_new(&(rt_options){.loop = o->loop,
+                                .library = 1,
+                                .noenv = o->ignore_environment,
+                                .alloc = o->alloc,
+                                .alloc_ud = o->alloc_ud,
+                                .memory_limit = o->memory_limit,
+                                .report = on_report,
+                                .report_ud = h});
     if (!h->R || protect(h, setup, h)) {
         if (h->R) rt_close(h->R);
         free(h->error);
@@ -182,7 +193,8 @@ void neap_close(neap *h) {
     close_now(h);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------------------------------
+ */
 static int leave(neap *h, int result) {
     if (--h->depth == 0 && h->close_wanted) neap_close(h);
     return result;
@@ -199,7 +211,11 @@ static int run_loaded(neap *h, int st) { /* stack: handler, chunk or message */
     if (st == LUA_OK) st = lua_pcall(L, 0, 0, -2);
     if (st != LUA_OK) {
         const char *msg = lua_tostring(L, -1);
-        result = set_error(h, st == LUA_ERRMEM ? NEAP_ERR_MEMORY : st == LUA_ERRFILE ? NEAP_ERR_IO : NEAP_ERR_INVALID, msg);
+        result = set_error(h,
+                           st == LUA_ERRMEM    ? NEAP_ERR_MEMORY
+                           : st == LUA_ERRFILE ? NEAP_ERR_IO
+                                               : NEAP_ERR_INVALID,
+                           msg);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
@@ -242,7 +258,8 @@ static void do_stop(rt *R, void *ud) {
 
 void neap_stop(neap *h) { rt_post(h->R, do_stop, h); }
 
-/* ---- posts ---------------------------------------------------------------------------------------------------------- */
+/* ---- posts ----------------------------------------------------------------------------------------------------------
+ */
 typedef struct post {
     neap *h;
     void (*fn)(neap *h, void *ud);
@@ -264,7 +281,8 @@ int neap_post(neap *h, void (*fn)(neap *h, void *ud), void *ud) {
     return err;
 }
 
-/* ---- calling Lua ------------------------------------------------------------------------------------------------------ */
+/* ---- calling Lua
+ * ------------------------------------------------------------------------------------------------------ */
 typedef struct call {
     neap *h;
     const char *name;
@@ -276,7 +294,10 @@ typedef struct call {
 
 static void call_over(rt_task *t, lua_State *co, int status, int nres, const char *tb, void *ud) {
     call *c = ud;
-    int code = status == LUA_OK ? 0 : status == LUA_ERRMEM ? NEAP_ERR_MEMORY : NEAP_ERR_INVALID, base = lua_gettop(co) - nres;
+    int code = status == LUA_OK       ? 0
+               : status == LUA_ERRMEM ? NEAP_ERR_MEMORY
+                                      : NEAP_ERR_INVALID,
+        base = lua_gettop(co) - nres;
     neap_value small[8], *values = nres <= 8 ? small : calloc((size_t)nres, sizeof *values);
     if (!values) nres = 0, code = NEAP_ERR_MEMORY;
     for (int i = 0; i < nres; i++) values[i] = get_value(co, base + 1 + i);
@@ -334,7 +355,8 @@ int neap_call(neap *h, const char *name, const neap_value *args, int nargs, neap
     return err;
 }
 
-/* ---- C functions for Lua ------------------------------------------------------------------------------------------------ */
+/* ---- C functions for Lua
+ * ------------------------------------------------------------------------------------------------ */
 struct neap_args {
     lua_State *L;
     int n, nres, oom;
@@ -366,7 +388,8 @@ void neap_return(neap_args *a, const neap_value *v) {
     }
     lua_pushcfunction(a->L, push_result);
     lua_pushlightuserdata(a->L, (void *)v);
-    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK) a->nres++; /* copying a string may run out of memory: no jump over the caller's C */
+    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK)
+        a->nres++; /* copying a string may run out of memory: no jump over the caller's C */
     else lua_pop(a->L, 1), a->oom = 1;
 }
 
@@ -502,7 +525,9 @@ static int bind_name(lua_State *L) {
     return 0;
 }
 
-int neap_register(neap *h, const char *name, neap_function fn, void *ud) { return protect(h, bind_name, &(naming){name, {fn, NULL, ud}}); }
+int neap_register(neap *h, const char *name, neap_function fn, void *ud) {
+    return protect(h, bind_name, &(naming){name, {fn, NULL, ud}});
+}
 
 int neap_register_async(neap *h, const char *name, neap_async_function fn, void *ud) {
     return protect(h, bind_name, &(naming){name, {NULL, fn, ud}});

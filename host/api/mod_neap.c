@@ -1,4 +1,5 @@
-/* mod_neap.c: the one global, `neap`: what the host is and where its files are. Event names and defaults are Lua's business (lua/neap/...). */
+/* mod_neap.c: the one global, `neap`: what the host is and where its files are. Event names and defaults are Lua's
+ * business (lua/neap/...). */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +9,13 @@
 
 int luaopen_neap(lua_State *L);
 
-/* ---- files that travel with the binary -------------------------------------------------------------------------------- */
-static int l_asset(lua_State *L) { /* neap.asset("scripts/page/index.html") -> text or nil; a checkout's own file wins */
+/* ---- files that travel with the binary
+ * -------------------------------------------------------------------------------- */
+static int
+l_asset(lua_State *L) { /* neap.asset("scripts/page/index.html") -> text or nil; a checkout's own file wins */
     const char *name = luaL_checkstring(L, 1);
-    if (strstr(name, "..") || name[0] == '/') return luaL_argerror(L, 1, "a path inside neap's tree, such as scripts/sensors.lua");
+    if (strstr(name, "..") || name[0] == '/')
+        return luaL_argerror(L, 1, "a path inside neap's tree, such as scripts/sensors.lua");
     lua_getfield(L, LUA_REGISTRYINDEX, "neap.root");
     if (*lua_tostring(L, -1)) {
         const char *path = lua_pushfstring(L, "%s/%s", lua_tostring(L, -1), name);
@@ -50,7 +54,8 @@ static int l_assets(lua_State *L) { /* neap.assets(prefix) -> sorted list of the
     return 1;
 }
 
-/* ---- signals --------------------------------------------------------------------------------------------------------- */
+/* ---- signals
+ * --------------------------------------------------------------------------------------------------------- */
 #define SIGNAL_META "neap.signal"
 typedef struct sig {
     uv_signal_t h;
@@ -90,7 +95,8 @@ static int signal_stop(lua_State *L) {
 
 static void close_signal(uv_handle_t *h, void *arg) {}
 
-static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle with :stop(); fn runs as a task each time; keeps no loop alive */
+static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle with :stop(); fn runs as a task each
+                                          time; keeps no loop alive */
     static const char *const names[] = {"INT", "TERM", "HUP", "USR1", "USR2", "QUIT", "WINCH", NULL};
     static const int nums[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH};
     int num = nums[luaL_checkoption(L, 1, NULL, names)];
@@ -112,11 +118,14 @@ static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle w
     return 1;
 }
 
-/* ---- exit ------------------------------------------------------------------------------------------------------------ */
-/* os.exit that unwinds through the host: children end, files are flushed; with `true` the Lua state is closed too, as in stock Lua. */
+/* ---- exit
+ * ------------------------------------------------------------------------------------------------------------ */
+/* os.exit that unwinds through the host: children end, files are flushed; with `true` the Lua state is closed too, as
+ * in stock Lua. */
 static int l_exit(lua_State *L) {
     rt *R = rt_of(L);
-    int code = lua_isboolean(L, 1) ? (lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE) : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+    int code = lua_isboolean(L, 1) ? (lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE)
+                                   : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
     if (R->library) {
         rt_error e = {"exit", 0, -1, 0};
         return err_raise(L, &e, "os.exit(%d) was called inside a host program", code);
@@ -131,7 +140,8 @@ static int l_exit(lua_State *L) {
     exit(code);
 }
 
-static int l_clock(lua_State *L) { /* neap.clock() -> seconds since 1970 by the wall clock, to the microsecond; task.now is the one that never jumps */
+static int l_clock(lua_State *L) { /* neap.clock() -> seconds since 1970 by the wall clock, to the microsecond; task.now
+                                      is the one that never jumps */
     uv_timeval64_t t;
     uv_gettimeofday(&t);
     lua_pushnumber(L, (lua_Number)t.tv_sec + t.tv_usec * 1e-6);
@@ -145,7 +155,8 @@ static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn,
 }
 
 int luaopen_neap(lua_State *L) {
-    static const luaL_Reg fns[] = {{"asset", l_asset}, {"assets", l_assets}, {"clock", l_clock}, {"on_signal", l_on_signal}, {"stop", l_stop}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"asset", l_asset},         {"assets", l_assets}, {"clock", l_clock},
+                                   {"on_signal", l_on_signal}, {"stop", l_stop},     {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"stop", signal_stop}, {NULL, NULL}};
     luaL_newmetatable(L, SIGNAL_META);
     luaL_newlib(L, signal_methods);

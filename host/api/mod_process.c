@@ -1,5 +1,5 @@
-/* mod_process.c: neap.process.core: child processes on the loop. lua/neap/process.lua gives it its face. The struct outlives its Lua handle until libuv
-   has closed its handles; a child that nobody waits for is reaped all the same. */
+/* mod_process.c: neap.process.core: child processes on the loop. lua/neap/process.lua gives it its face. The struct
+   outlives its Lua handle until libuv has closed its handles; a child that nobody waits for is reaped all the same. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +57,8 @@ static void close_pipe(process *p, uv_pipe_t *pipe, int *has) {
     uv_close((uv_handle_t *)pipe, on_closed);
 }
 
-/* ---- reading and writing ------------------------------------------------------------------------------------------------ */
+/* ---- reading and writing
+ * ------------------------------------------------------------------------------------------------ */
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *b) {
     process *p = h->data;
     b->base = buf_reserve(&p->data, 16384) ? NULL : p->data.data + p->data.len;
@@ -163,7 +164,8 @@ static int l_close_stdin(lua_State *L) { /* the child sees the end of its input 
     return 0;
 }
 
-/* ---- end ------------------------------------------------------------------------------------------------------------ */
+/* ---- end ------------------------------------------------------------------------------------------------------------
+ */
 static int wait_result(lua_State *L, int status, lua_KContext ctx) {
     process *p = check(L);
     if (!p->exited) {
@@ -206,7 +208,8 @@ static int process_gc(lua_State *L) {
     return 0;
 }
 
-/* ---- start ---------------------------------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------------------------------
+ */
 /* A NULL-terminated vector of the strings in the list at idx, in a userdata that is left on the stack. */
 static char **push_vector(lua_State *L, int idx) {
     lua_Integer n = luaL_len(L, idx);
@@ -222,12 +225,14 @@ static char **push_vector(lua_State *L, int idx) {
 
 enum { IO_NULL, IO_INHERIT, IO_PIPE, IO_FILE, IO_STDOUT };
 
-static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, stderr, path or nil, detached) */
+static int
+l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, stderr, path or nil, detached) */
     static const char *const ins[] = {"null", "inherit", "pipe", NULL};
     static const char *const outs[] = {"null", "inherit", "pipe", "file", "stdout", NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *cwd = luaL_optstring(L, 3, NULL);
-    int in = luaL_checkoption(L, 4, "null", ins), out = luaL_checkoption(L, 5, "inherit", outs), err = luaL_checkoption(L, 6, "inherit", outs);
+    int in = luaL_checkoption(L, 4, "null", ins), out = luaL_checkoption(L, 5, "inherit", outs),
+        err = luaL_checkoption(L, 6, "inherit", outs);
     const char *path = luaL_optstring(L, 7, NULL);
     int detached = lua_toboolean(L, 8);
     char **args = push_vector(L, 1), **env = lua_istable(L, 2) ? push_vector(L, 2) : NULL;
@@ -256,7 +261,9 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
         if (kinds[i] == IO_INHERIT) io[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = i};
         if (kinds[i] == IO_FILE) io[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = fd};
     }
-    if (in == IO_PIPE) io[0] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
+    if (in == IO_PIPE)
+        io[0] =
+            (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
     int fds[2] = {-1, -1}, want_out = out == IO_PIPE || err == IO_PIPE, st = 0;
     if (want_out) { /* one pipe may serve stdout and stderr: made here, given twice */
         st = uv_pipe(fds, UV_NONBLOCK_PIPE, 0);
@@ -264,7 +271,13 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
             if (kinds[i] == IO_PIPE) io[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = fds[1]};
         if (!st) st = uv_pipe_open(&p->out, fds[0]);
     }
-    uv_process_options_t o = {.file = args[0], .args = args, .env = env, .cwd = cwd, .stdio = io, .stdio_count = 3, .exit_cb = on_exit_cb,
+    uv_process_options_t o = {.file = args[0],
+                              .args = args,
+                              .env = env,
+                              .cwd = cwd,
+                              .stdio = io,
+                              .stdio_count = 3,
+                              .exit_cb = on_exit_cb,
                               .flags = detached ? UV_PROCESS_DETACHED : 0};
     if (!st) st = uv_spawn(loop, &p->h, &o);
     if (fds[1] >= 0) close(fds[1]);
@@ -282,8 +295,9 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
 }
 
 int luaopen_neap_process_core(lua_State *L) {
-    static const luaL_Reg methods[] = {{"read", l_read}, {"write", l_write}, {"close_stdin", l_close_stdin}, {"wait", l_wait},
-                                       {"kill", l_kill}, {"pid", l_pid}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"read", l_read}, {"write", l_write}, {"close_stdin", l_close_stdin},
+                                       {"wait", l_wait}, {"kill", l_kill},   {"pid", l_pid},
+                                       {NULL, NULL}};
     static const luaL_Reg fns[] = {{"spawn", l_spawn}, {NULL, NULL}};
     luaL_newmetatable(L, PROCESS_META);
     lua_pushcfunction(L, process_gc);

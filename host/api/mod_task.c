@@ -1,5 +1,6 @@
-/* mod_task.c: neap.task.core, the few primitives under lua/neap/task.lua: spawn, sleep, and a token (wait until somebody wakes me). Channels,
-   groups and semaphores are Lua on top. A handle keeps its task's thread: the results stay on that stack until somebody joins. */
+/* mod_task.c: neap.task.core, the few primitives under lua/neap/task.lua: spawn, sleep, and a token (wait until
+   somebody wakes me). Channels, groups and semaphores are Lua on top. A handle keeps its task's thread: the results
+   stay on that stack until somebody joins. */
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/rt_internal.h"
@@ -8,7 +9,8 @@
 #define TOKEN_META "neap.task.token"
 #define HANDLES    "neap.task.handles" /* registry, weak values: task (light userdata) -> handle */
 
-/* ---- task handles ---------------------------------------------------------------------------------------------------- */
+/* ---- task handles
+ * ---------------------------------------------------------------------------------------------------- */
 typedef struct handle {
     rt_task *t;
     lua_State *L;
@@ -157,10 +159,8 @@ static int l_info(lua_State *L) { /* handle:info() -> {id, status, name, waits_f
     lua_setfield(L, -2, "waits_for");
     lua_pushstring(L, t->spawned_at);
     lua_setfield(L, -2, "spawned_at");
-    if (t->done || t == t->R->running || !t->co)
-        lua_pushstring(L, t->traceback);
-    else
-        luaL_traceback(L, t->co, NULL, 0);
+    if (t->done || t == t->R->running || !t->co) lua_pushstring(L, t->traceback);
+    else luaL_traceback(L, t->co, NULL, 0);
     lua_setfield(L, -2, "traceback");
     return 1;
 }
@@ -204,7 +204,8 @@ static int l_shield(lua_State *L) { /* shield(+1 | -1): cancellation waits meanw
     return 0;
 }
 
-/* ---- sleep and tokens ------------------------------------------------------------------------------------------------ */
+/* ---- sleep and tokens
+ * ------------------------------------------------------------------------------------------------ */
 static int slept(lua_State *L, int status, lua_KContext ctx) { return 0; }
 
 static int l_sleep(lua_State *L) {
@@ -247,7 +248,8 @@ static int token_woken(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int token_wait(lua_State *L) { /* token:wait(what, timeout or -1) -> true, value | false when the time is over */
-    static const char *const whats[] = {"channel:recv", "channel:send", "semaphore", "mutex", "event:wait", "token", NULL};
+    static const char *const whats[] = {"channel:recv", "channel:send", "semaphore", "mutex",
+                                        "event:wait",   "token",        NULL};
     token *k = luaL_checkudata(L, 1, TOKEN_META);
     int what = luaL_checkoption(L, 2, "token", whats);
     double timeout = luaL_optnumber(L, 3, -1);
@@ -303,9 +305,11 @@ static int l_limits(lua_State *L) { /* limits(warn s, stop s, memory bytes): 0 s
 
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_task_core(lua_State *L) {
-    static const luaL_Reg fns[] = {{"spawn", l_spawn}, {"sleep", l_sleep}, {"token", l_token}, {"current", l_current},
-                                   {"list", l_list}, {"shield", l_shield}, {"now", l_now}, {"limits", l_limits}, {NULL, NULL}};
-    static const luaL_Reg handle_methods[] = {{"wait", l_wait}, {"cancel", l_cancel}, {"quiet", l_quiet}, {"info", l_info}, {"named", l_set_name}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"spawn", l_spawn},     {"sleep", l_sleep},   {"token", l_token},
+                                   {"current", l_current}, {"list", l_list},     {"shield", l_shield},
+                                   {"now", l_now},         {"limits", l_limits}, {NULL, NULL}};
+    static const luaL_Reg handle_methods[] = {{"wait", l_wait}, {"cancel", l_cancel},  {"quiet", l_quiet},
+                                              {"info", l_info}, {"named", l_set_name}, {NULL, NULL}};
     static const luaL_Reg handle_meta[] = {{"__gc", handle_gc}, {"__tostring", handle_tostring}, {NULL, NULL}};
     static const luaL_Reg token_methods[] = {{"wait", token_wait}, {"wake", token_wake}, {NULL, NULL}};
     luaL_newmetatable(L, TASK_META);

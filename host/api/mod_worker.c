@@ -1,6 +1,6 @@
-/* mod_worker.c: neap.worker.core. A worker is a thread with its own loop and Lua state; workers share nothing but short text messages. The thread that
-   started them is worker 1 and joins them when it closes. Message passing: a topic and a text are copied, posted to the other runtime, and handed to
-   the function it registered, as a task. */
+/* mod_worker.c: neap.worker.core. A worker is a thread with its own loop and Lua state; workers share nothing but short
+   text messages. The thread that started them is worker 1 and joins them when it closes. Message passing: a topic and a
+   text are copied, posted to the other runtime, and handed to the function it registered, as a task. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 int luaopen_neap_worker_core(lua_State *L);
 
-#define SELF "neap.worker.self"       /* registry: light userdata, this state's worker */
+#define SELF     "neap.worker.self"     /* registry: light userdata, this state's worker */
 #define RECEIVER "neap.worker.receiver" /* registry: function(topic, text, from) */
 
 enum { MAX_WORKERS = 256 };
@@ -32,7 +32,8 @@ struct group {
     worker w[MAX_WORKERS + 1]; /* 1..count */
 };
 
-/* ---- messages ------------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------------------------------
+ */
 typedef struct message {
     int from;
     size_t len;
@@ -49,7 +50,8 @@ static void message_drop(void *ud) { message_free(ud); }
 
 static int deliver_lua(lua_State *L) {
     message *m = lua_touserdata(L, 1);
-    if (lua_getfield(L, LUA_REGISTRYINDEX, RECEIVER) != LUA_TFUNCTION) { /* nobody listens: worker.lua was never required */
+    if (lua_getfield(L, LUA_REGISTRYINDEX, RECEIVER) !=
+        LUA_TFUNCTION) { /* nobody listens: worker.lua was never required */
         if (strcmp(m->topic, "stop") == 0) {
             rt_of(L)->stopping = 1;
             uv_stop(rt_of(L)->loop);
@@ -90,7 +92,8 @@ static int send_to(group *g, int id, int from, const char *topic, const char *te
     return err;
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------ */
+/* ---- the thread
+ * ------------------------------------------------------------------------------------------------------ */
 static int worker_main(lua_State *L) {
     worker *w = lua_touserdata(L, 1);
     lua_pushlightuserdata(L, w);
@@ -160,7 +163,8 @@ static void end_group(void *ud) { /* worker 1 closes */
     free(g);
 }
 
-/* ---- Lua ------------------------------------------------------------------------------------------------------------ */
+/* ---- Lua ------------------------------------------------------------------------------------------------------------
+ */
 static worker *self(lua_State *L) {
     lua_getfield(L, LUA_REGISTRYINDEX, SELF);
     worker *w = lua_touserdata(L, -1);
@@ -168,7 +172,8 @@ static worker *self(lua_State *L) {
     return w;
 }
 
-static int l_start(lua_State *L) { /* start(count, module, fn, args...): count-1 threads run require(module)[fn](args...); this state is worker 1 */
+static int l_start(lua_State *L) { /* start(count, module, fn, args...): count-1 threads run
+                                      require(module)[fn](args...); this state is worker 1 */
     int count = (int)luaL_checkinteger(L, 1), nargs = lua_gettop(L) - 3;
     const char *module = luaL_checkstring(L, 2), *fn = luaL_checkstring(L, 3);
     luaL_argcheck(L, count >= 1 && count <= MAX_WORKERS, 1, "between 1 and 256 workers");
@@ -245,7 +250,8 @@ static int l_receiver(lua_State *L) { /* receiver(fn): fn(topic, text, from) run
 }
 
 int luaopen_neap_worker_core(lua_State *L) {
-    static const luaL_Reg fns[] = {{"start", l_start}, {"self", l_self}, {"send", l_send}, {"receiver", l_receiver}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {
+        {"start", l_start}, {"self", l_self}, {"send", l_send}, {"receiver", l_receiver}, {NULL, NULL}};
     luaL_newlib(L, fns);
     return 1;
 }

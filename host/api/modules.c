@@ -1,5 +1,6 @@
-/* modules.c: the one list of C modules. Each stands in package.preload under its full name and is opened by the first require; opening does no I/O.
-   Where a Lua file lua/neap/NAME.lua gives the module its face, its C half is called neap.NAME.core. */
+/* modules.c: the one list of C modules. Each stands in package.preload under its full name and is opened by the first
+   require; opening does no I/O. Where a Lua file lua/neap/NAME.lua gives the module its face, its C half is called
+   neap.NAME.core. */
 #include <string.h>
 #include "host/api/rt_internal.h"
 

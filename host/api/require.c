@@ -1,6 +1,7 @@
-/* require.c: `require` that may wait, and the one extra searcher. package.path and cpath stay stock; what stock Lua does not find is looked for in
-   NEAP_PATH, the project's lua/ and lua_modules/, LuaRocks' trees, the source checkout the binary runs from, and the copy inside the binary.
-   One load per name is in flight at a time: other tasks wait for it, a cycle raises. */
+/* require.c: `require` that may wait, and the one extra searcher. package.path and cpath stay stock; what stock Lua
+   does not find is looked for in NEAP_PATH, the project's lua/ and lua_modules/, LuaRocks' trees, the source checkout
+   the binary runs from, and the copy inside the binary. One load per name is in flight at a time: other tasks wait for
+   it, a cycle raises. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,8 @@ typedef struct loading {
     int n;
 } loading;
 
-/* ---- the searcher --------------------------------------------------------------------------------------------------- */
+/* ---- the searcher ---------------------------------------------------------------------------------------------------
+ */
 /* Is there a readable file? */
 static int readable(const char *path) { return access(path, R_OK) == 0; }
 
@@ -85,7 +87,8 @@ static int searcher(lua_State *L) { /* upvalues: Lua templates, C templates */
         lua_pushstring(L, path);
         lua_pushstring(L, open);
         lua_call(L, 2, 2);
-        if (lua_isnil(L, -2)) return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path, lua_tostring(L, -1));
+        if (lua_isnil(L, -2))
+            return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path, lua_tostring(L, -1));
         lua_pop(L, 1);
         lua_pushstring(L, path);
         return 2;
@@ -106,7 +109,8 @@ static void add_tree(lua_State *L, const char *dir, const char *lua_sub, const c
     }
 }
 
-/* The source checkout this binary was built in ("" if none): the nearest parent of the executable that holds host/api/rt.h and lua/neap. */
+/* The source checkout this binary was built in ("" if none): the nearest parent of the executable that holds
+ * host/api/rt.h and lua/neap. */
 static const char *push_source_root(lua_State *L) {
     char path[PATH_MAX], probe[PATH_MAX + 32];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -123,7 +127,8 @@ static const char *push_source_root(lua_State *L) {
     return lua_pushliteral(L, "");
 }
 
-/* Pushes the project directory: the nearest parent of the working directory with a *.rockspec-carrying project mark (lua_modules), or "". */
+/* Pushes the project directory: the nearest parent of the working directory with a *.rockspec-carrying project mark
+ * (lua_modules), or "". */
 static const char *push_project(lua_State *L) {
     char dir[PATH_MAX], probe[PATH_MAX + 32];
     if (getcwd(dir, sizeof dir - 32)) {
@@ -177,7 +182,8 @@ static void push_searcher(lua_State *L) {
     lua_pop(L, 1);
 }
 
-/* ---- require -------------------------------------------------------------------------------------------------------- */
+/* ---- require --------------------------------------------------------------------------------------------------------
+ */
 static int loading_close(lua_State *L) { /* __close and __gc: the load is over, well or not */
     loading *ld = lua_touserdata(L, 1);
     for (int i = 0; i < ld->n; i++) wait_done(ld->waiters[i], 0, NULL, NULL);
@@ -200,10 +206,8 @@ static int joined(lua_State *L, int status, lua_KContext ctx) {
 
 static int loaded(lua_State *L, int status, lua_KContext ctx) { /* stack: name, LOADED, guard, loader data, result */
     const char *name = lua_tostring(L, 1);
-    if (!lua_isnil(L, -1))
-        lua_setfield(L, 2, name);
-    else
-        lua_pop(L, 1);
+    if (!lua_isnil(L, -1)) lua_setfield(L, 2, name);
+    else lua_pop(L, 1);
     if (lua_getfield(L, 2, name) == LUA_TNIL) {
         lua_pushboolean(L, 1);
         lua_copy(L, -1, -2);
@@ -213,11 +217,13 @@ static int loaded(lua_State *L, int status, lua_KContext ctx) { /* stack: name, 
     return 2;
 }
 
-/* find_loader(name) -> loader, data. Upvalue: the package table. A function of its own, because the buffer's box must not move on the stack. */
+/* find_loader(name) -> loader, data. Upvalue: the package table. A function of its own, because the buffer's box must
+ * not move on the stack. */
 static int find_loader(lua_State *L) {
     const char *name = lua_tostring(L, 1);
     luaL_Buffer places;
-    if (lua_getfield(L, lua_upvalueindex(1), "searchers") != LUA_TTABLE) return luaL_error(L, "'package.searchers' must be a table");
+    if (lua_getfield(L, lua_upvalueindex(1), "searchers") != LUA_TTABLE)
+        return luaL_error(L, "'package.searchers' must be a table");
     luaL_buffinit(L, &places);
     for (int i = 1;; i++) {
         luaL_addstring(&places, "\n\t");
@@ -250,9 +256,7 @@ static int l_require(lua_State *L) { /* upvalue: the package table */
     if (lua_getfield(L, 3, name) == LUA_TUSERDATA) {
         loading *ld = lua_touserdata(L, -1);
         rt *R = rt_of(L);
-        if (ld->task == R->running) {
-            return luaL_error(L, "module '%s' requires itself in a loop", name);
-        }
+        if (ld->task == R->running) { return luaL_error(L, "module '%s' requires itself in a loop", name); }
         if (ld->n == 16) return luaL_error(L, "module '%s' is being loaded and too many tasks wait for it", name);
         rt_wait *w = wait_new(L, "require", -1);
         ld->waiters[ld->n++] = wait_ref(w);
@@ -282,9 +286,9 @@ static int l_require(lua_State *L) { /* upvalue: the package table */
     lua_pushvalue(L, 3);
     lua_setfield(L, -2, name);
     lua_pop(L, 1);
-    lua_insert(L, 4);      /* name, LOADED, guard, data, loader */
+    lua_insert(L, 4); /* name, LOADED, guard, data, loader */
     lua_pushvalue(L, 1);
-    lua_pushvalue(L, 4);   /* loader(name, data) */
+    lua_pushvalue(L, 4); /* loader(name, data) */
     lua_callk(L, 2, 1, 0, loaded);
     return loaded(L, LUA_OK, 0);
 }

@@ -1,5 +1,5 @@
-/* rt.c: one runtime = one Lua state on one libuv loop. It owns the turn: before each poll the ready tasks run, then the turn hooks, until nothing
-   makes progress. The runtime hangs in the state's extra space, so rt_of costs one load. */
+/* rt.c: one runtime = one Lua state on one libuv loop. It owns the turn: before each poll the ready tasks run, then the
+   turn hooks, until nothing makes progress. The runtime hangs in the state's extra space, so rt_of costs one load. */
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +14,8 @@ lua_State *rt_main(rt *R) { return R->L; }
 double rt_now(rt *R) { return (double)uv_hrtime() * 1e-9; }
 int rt_is_library(rt *R) { return R->library; }
 
-/* ---- the turn ------------------------------------------------------------------------------------------------------- */
+/* ---- the turn -------------------------------------------------------------------------------------------------------
+ */
 static void on_idle(uv_idle_t *h) {}
 
 void rt_wake(rt *R) {
@@ -39,10 +40,8 @@ static void on_prepare(uv_prepare_t *h) {
         if (!progress && !R->ready) break;
     }
     int main_is_over = R->main_wait && R->main_wait->state != WAIT_PENDING;
-    if (!R->ready && !main_is_over)
-        uv_idle_stop(&R->idle);
-    else
-        rt_wake(R);
+    if (!R->ready && !main_is_over) uv_idle_stop(&R->idle);
+    else rt_wake(R);
 }
 
 int rt_on_turn(rt *R, rt_turn_fn fn, void *ud) {
@@ -87,7 +86,8 @@ void rt_off_close(rt *R, void (*fn)(void *ud), void *ud) {
         }
 }
 
-/* ---- from other threads, and signals --------------------------------------------------------------------------------- */
+/* ---- from other threads, and signals
+ * --------------------------------------------------------------------------------- */
 int rt_post(rt *R, void (*fn)(rt *R, void *ud), void *ud) { return rt_post_owned(R, fn, NULL, ud); }
 
 int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), void *ud) {
@@ -119,10 +119,8 @@ static void on_async(uv_async_t *h) {
         p = next;
     }
     if (R->interrupted) {
-        if (R->main_wait)
-            wait_leave(R->main_wait, NEAP_ERR_CANCELLED);
-        else
-            uv_stop(R->loop);
+        if (R->main_wait) wait_leave(R->main_wait, NEAP_ERR_CANCELLED);
+        else uv_stop(R->loop);
     }
 }
 
@@ -136,14 +134,17 @@ static void raise_interrupt(lua_State *L, lua_Debug *ar) {
 void rt_interrupt(rt *R) {
     lua_State *co = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
     R->interrupted = 1;
-    if (!R->main_wait || R->running) lua_sethook(co, raise_interrupt, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    if (!R->main_wait || R->running)
+        lua_sethook(co, raise_interrupt, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
     uv_async_send(&R->async);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -----------------------------------------------------------------------------------------------------------
+ */
 static void handle_closed(uv_handle_t *h) { ((rt *)h->data)->handles--; }
 
-/* Counts what Lua holds and refuses to grow past the limit; Lua then collects in emergency and, if that does not help, raises its memory error. */
+/* Counts what Lua holds and refuses to grow past the limit; Lua then collects in emergency and, if that does not help,
+ * raises its memory error. */
 static void *counted_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     rt *R = ud;
     size_t old = ptr ? osize : 0; /* without a block, osize is a type tag */
@@ -156,7 +157,8 @@ static void *counted_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     return p;
 }
 
-static int on_panic(lua_State *L) { /* cannot happen: every entry is protected. In case it does, say so before Lua aborts */
+static int
+on_panic(lua_State *L) { /* cannot happen: every entry is protected. In case it does, say so before Lua aborts */
     const char *msg = lua_tostring(L, -1);
     rt_report(rt_of(L), msg ? msg : "unprotected error");
     return 0;

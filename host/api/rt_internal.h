@@ -6,7 +6,8 @@
 
 typedef struct rt_watchdog rt_watchdog;
 
-/* One active coroutine.resume/wrap call; lives on the C stack. The chain runs from the innermost coroutine down to the task or the main chunk. */
+/* One active coroutine.resume/wrap call; lives on the C stack. The chain runs from the innermost coroutine down to the
+ * task or the main chunk. */
 typedef struct rt_frame {
     lua_State *co, *from;
     struct rt_frame *prev;
@@ -32,11 +33,11 @@ struct rt {
     lua_State *L;
     uv_loop_t *loop, own_loop;
     int owns_loop, library, closing, stopping; /* stopping: neap.stop was called */
-    uv_prepare_t prepare; /* drains the ready queue before each poll */
-    uv_idle_t idle;       /* active while something is ready: the poll must not block */
-    uv_timer_t timer;     /* the nearest deadline */
-    uv_async_t async;     /* rt_post and the interrupt */
-    int handles;          /* our handles not yet closed */
+    uv_prepare_t prepare;                      /* drains the ready queue before each poll */
+    uv_idle_t idle;                            /* active while something is ready: the poll must not block */
+    uv_timer_t timer;                          /* the nearest deadline */
+    uv_async_t async;                          /* rt_post and the interrupt */
+    int handles;                               /* our handles not yet closed */
 
     rt_frame *frames;
     rt_task *running;
@@ -62,11 +63,11 @@ struct rt {
     size_t memory_used, memory_limit;
     rt_watchdog *watch; /* NULL: no time limits */
     atomic_flag watch_lock;
-    lua_State *top;                /* the coroutine that runs now; under watch_lock, kept only while `watch` */
-    _Atomic uint64_t slice_start;  /* when the running task was resumed, 0: none runs */
+    lua_State *top;               /* the coroutine that runs now; under watch_lock, kept only while `watch` */
+    _Atomic uint64_t slice_start; /* when the running task was resumed, 0: none runs */
     _Atomic uint64_t slice_id;
     unsigned long blocked; /* slices past the warning */
-    int failed; /* a task ended with an error that nobody took */
+    int failed;            /* a task ended with an error that nobody took */
 };
 
 struct rt_task {
@@ -77,8 +78,8 @@ struct rt_task {
     int started, done, queued, killed, keep_thread;
     int status;
     int shield;
-    char *cancel_why;      /* set once cancelled */
-    double cancel_raised;  /* when the first wait raised it, or 0 */
+    char *cancel_why;     /* set once cancelled */
+    double cancel_raised; /* when the first wait raised it, or 0 */
     char *traceback, *name, *spawned_at;
     rt_wait *wait; /* innermost wait it is parked on */
     task_done_fn done_fn;
@@ -95,24 +96,24 @@ enum { WAIT_PENDING, WAIT_DONE, WAIT_LEFT };
 void wait_leave(rt_wait *w, int status); /* the waiter goes: status tells it why; the operation is told to stop */
 void wait_init(lua_State *L);            /* the metatable */
 void wait_close(rt *R);
-void wait_expire(rt *R);                 /* ends the waits whose deadline has passed, arms the timer */
+void wait_expire(rt *R); /* ends the waits whose deadline has passed, arms the timer */
 
 /* task.c */
-extern const char rt_marker;                                 /* &rt_marker is the first of the two values that a parked coroutine yields */
-int co_is_parked(lua_State *co);                             /* is this coroutine in a host wait? */
+extern const char rt_marker;     /* &rt_marker is the first of the two values that a parked coroutine yields */
+int co_is_parked(lua_State *co); /* is this coroutine in a host wait? */
 int task_resume(rt *R, lua_State *co, lua_State *from, int nargs, int *nres); /* lua_resume with the frame chain kept */
 void task_ready(rt_task *t);
-int task_drain(rt *R);                                       /* runs what is ready; returns nonzero if anything ran */
-void task_turn_until(rt *R, rt_wait *w);                     /* main thread: turns the loop until w is over */
+int task_drain(rt *R);                   /* runs what is ready; returns nonzero if anything ran */
+void task_turn_until(rt *R, rt_wait *w); /* main thread: turns the loop until w is over */
 void task_close_all(rt *R);
-void task_report(rt_task *t);                              /* tells people of the error on top of its thread */
+void task_report(rt_task *t); /* tells people of the error on top of its thread */
 
 /* watchdog.c */
 int watch_start(rt *R, double warn, double stop); /* seconds; warn 0: off. 0, NEAP_ERR_MEMORY, NEAP_ERR_IO */
 void watch_stop(rt *R);
-void watch_begin(rt *R, lua_State *co);           /* a task is resumed */
+void watch_begin(rt *R, lua_State *co); /* a task is resumed */
 void watch_end(rt *R);
-void watch_top(rt *R, lua_State *L);              /* L runs now */
+void watch_top(rt *R, lua_State *L); /* L runs now */
 
 /* co.c, require.c, modules.c, error.c */
 void co_install(lua_State *L);
@@ -127,13 +128,13 @@ typedef struct rt_options {
     int noenv;       /* -E: environment variables are ignored */
     lua_Alloc alloc; /* NULL: malloc */
     void *alloc_ud;
-    size_t memory_limit; /* bytes Lua may hold, 0: no limit */
+    size_t memory_limit;                        /* bytes Lua may hold, 0: no limit */
     void (*report)(void *ud, const char *text); /* errors that nobody took; NULL: stderr */
     void *report_ud;
 } rt_options;
 rt *rt_new(const rt_options *o); /* NULL on lack of memory */
 void rt_close(rt *R);
-void rt_wake(rt *R); /* the next poll must not block */
+void rt_wake(rt *R);                     /* the next poll must not block */
 void rt_report(rt *R, const char *text); /* an error that nobody took */
-void rt_interrupt(rt *R); /* async-signal-safe: Ctrl-C */
+void rt_interrupt(rt *R);                /* async-signal-safe: Ctrl-C */
 #endif

@@ -1,13 +1,15 @@
-/* wait.c: one wait is one thing that a task (or the main chunk) waits for, with a deadline. It ends exactly once: by its operation (wait_done),
-   by its deadline, or because the waiter leaves; what comes later is dropped. Two parties hold it: the waiter, through a userdata on its stack,
-   and the operation, through wait_ref. Deadlines stand in one binary heap under one uv timer. */
+/* wait.c: one wait is one thing that a task (or the main chunk) waits for, with a deadline. It ends exactly once: by
+   its operation (wait_done), by its deadline, or because the waiter leaves; what comes later is dropped. Two parties
+   hold it: the waiter, through a userdata on its stack, and the operation, through wait_ref. Deadlines stand in one
+   binary heap under one uv timer. */
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/rt_internal.h"
 
 #define WAIT_META "neap.wait"
 
-/* ---- the deadline heap --------------------------------------------------------------------------------------------- */
+/* ---- the deadline heap ---------------------------------------------------------------------------------------------
+ */
 static void heap_put(rt *R, int i, rt_wait *w) {
     R->heap[i] = w;
     w->heap_index = i;
@@ -65,10 +67,8 @@ static void heap_remove(rt *R, rt_wait *w) {
     w->heap_index = -1;
     rt_wait *last = R->heap[--R->nheap];
     if (last != w) {
-        if (i > 0 && R->heap[(i - 1) / 2]->deadline > last->deadline)
-            heap_up(R, i, last);
-        else
-            heap_down(R, i, last);
+        if (i > 0 && R->heap[(i - 1) / 2]->deadline > last->deadline) heap_up(R, i, last);
+        else heap_down(R, i, last);
     }
     /* The timer is left as it is: it fires early at worst. Only an empty heap must not keep the loop alive. */
     if (R->nheap == 0) uv_timer_stop(&R->timer);
@@ -80,7 +80,8 @@ void wait_expire(rt *R) {
     arm(R);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------------------------------
+ */
 rt_wait *wait_ref(rt_wait *w) {
     w->refs++;
     return w;
@@ -101,10 +102,8 @@ int wait_is_left(rt_wait *w) { return w->state == WAIT_LEFT; }
 
 static void over(rt_wait *w) {
     heap_remove(w->R, w);
-    if (w->task)
-        task_ready(w->task);
-    else if (w == w->R->main_wait)
-        rt_wake(w->R);
+    if (w->task) task_ready(w->task);
+    else if (w == w->R->main_wait) rt_wake(w->R);
 }
 
 void wait_done(rt_wait *w, int status, void *result, void (*free_result)(void *)) {
@@ -155,7 +154,8 @@ void wait_close(rt *R) {
     R->nheap = R->heap_cap = 0;
 }
 
-/* ---- where a wait is possible --------------------------------------------------------------------------------------- */
+/* ---- where a wait is possible ---------------------------------------------------------------------------------------
+ */
 /* Pushes "string.gsub" or the like if the function on top stands in a loaded library, else nil; pops the function. */
 static void push_library_name(lua_State *L) {
     int fn = lua_gettop(L);
@@ -174,7 +174,8 @@ static void push_library_name(lua_State *L) {
     lua_pushnil(L);
 }
 
-/* Pushes a name for the innermost C function below level 0 of co: 'table.sort', 'gsub', ... and the Lua line that called it. */
+/* Pushes a name for the innermost C function below level 0 of co: 'table.sort', 'gsub', ... and the Lua line that
+ * called it. */
 static void push_blocker(lua_State *L, lua_State *co, int level) {
     lua_Debug ar;
     const char *name = "a C function";
@@ -205,7 +206,10 @@ static void check_can_wait(lua_State *L, rt *R, const char *what) {
     lua_State *blocked = NULL;
     int level = 1, foreign = 0;
     if (lua_gc(L, LUA_GCCOUNT) < 0) /* the collector is inside a finaliser */
-        luaL_error(L, "%s cannot wait here: a finaliser (__gc) is running; do the work in a task: neap.task.spawn(function() ... end)", what);
+        luaL_error(L,
+                   "%s cannot wait here: a finaliser (__gc) is running; do the work in a task: "
+                   "neap.task.spawn(function() ... end)",
+                   what);
     lua_State *top = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
     if (L != top) {
         foreign = 1; /* some C library resumed this coroutine itself */
@@ -219,12 +223,14 @@ static void check_can_wait(lua_State *L, rt *R, const char *what) {
     if (foreign) luaL_error(L, "%s cannot wait here: a C library resumed this coroutine, not coroutine.resume", what);
     if (blocked) {
         push_blocker(L, blocked, level);
-        luaL_error(L, "%s cannot wait here: Lua cannot yield across %s; fetch the value before that call", what, lua_tostring(L, -1));
+        luaL_error(L, "%s cannot wait here: Lua cannot yield across %s; fetch the value before that call", what,
+                   lua_tostring(L, -1));
     }
 }
 
-/* Raises the cancellation of the running task if there is one to raise. The first wait after task_cancel raises; then the task may wait for five
-   seconds more, so that <close> variables and error handlers can clean up; after that it is ended at its next wait. */
+/* Raises the cancellation of the running task if there is one to raise. The first wait after task_cancel raises; then
+   the task may wait for five seconds more, so that <close> variables and error handlers can clean up; after that it is
+   ended at its next wait. */
 enum { CLEANUP_SECONDS = 5 };
 
 static int raise_cancelled(lua_State *L, rt_task *t) {
@@ -266,7 +272,8 @@ int wait_raise(lua_State *L, rt_wait *w) {
     return err_code(L, w->status, "%s: %s", w->what, neap_err_kind(w->status));
 }
 
-/* ---- parking ------------------------------------------------------------------------------------------------------- */
+/* ---- parking -------------------------------------------------------------------------------------------------------
+ */
 static int resumed(lua_State *L, int status, lua_KContext ctx) {
     rt_wait *w = (rt_wait *)ctx;
     rt *R = w->R;

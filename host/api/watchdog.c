@@ -1,10 +1,11 @@
-/* watchdog.c: a task that runs too long without waiting is found, named and stopped. A permanent count hook would cost every loop 2x; so a thread of
-   its own looks at the clock, and only a task that overruns gets a hook: at `warn` one that notes the line, at `stop` one that raises at every
-   instruction (so that pcall cannot swallow it) until the task waits or ends. A hook cannot see inside a long C call (a pattern match): that is
-   reported, not stopped.
+/* watchdog.c: a task that runs too long without waiting is found, named and stopped. A permanent count hook would cost
+   every loop 2x; so a thread of its own looks at the clock, and only a task that overruns gets a hook: at `warn` one
+   that notes the line, at `stop` one that raises at every instruction (so that pcall cannot swallow it) until the task
+   waits or ends. A hook cannot see inside a long C call (a pattern match): that is reported, not stopped.
 
-   Shared with the runtime's thread: slice_start and slice_id (atomic), and top, the coroutine that runs now. A coroutine may be freed once it is no
-   longer on top; so taking it off top and setting a hook on it exclude each other (watch_lock). */
+   Shared with the runtime's thread: slice_start and slice_id (atomic), and top, the coroutine that runs now. A
+   coroutine may be freed once it is no longer on top; so taking it off top and setting a hook on it exclude each other
+   (watch_lock). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +46,15 @@ void watch_end(rt *R) {
     watch_top(R, NULL);
     if (ns < w->warn_ns) return;
     char text[256];
-    snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6, *w->blocked_at ? " at " : "", w->blocked_at);
+    snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6,
+             *w->blocked_at ? " at " : "", w->blocked_at);
     w->blocked_at[0] = 0;
     R->blocked++;
     fprintf(stderr, "neap: %s\n", text);
 }
 
-/* ---- hooks, on the runtime's thread ------------------------------------------------------------------------------------ */
+/* ---- hooks, on the runtime's thread
+ * ------------------------------------------------------------------------------------ */
 static void note_line(lua_State *L, lua_Debug *ar) {
     rt *R = rt_of(L);
     lua_sethook(L, NULL, 0, 0);
@@ -71,11 +74,14 @@ static void stop_it(lua_State *L, lua_Debug *ar) {
     for (rt_frame *f = R->frames; f; f = f->prev) lua_sethook(f->from, stop_it, LUA_MASKCOUNT, 1);
     if (R->running && !R->running->cancel_why) R->running->cancel_why = strdup("it ran too long without waiting");
     rt_error e = {"overrun", 0, -1, 1};
-    err_raise(L, &e, "ran for more than %f s without waiting and was stopped; wait in between (task.yield()), use task.compute, or raise the limit",
+    err_raise(L, &e,
+              "ran for more than %f s without waiting and was stopped; wait in between (task.yield()), use "
+              "task.compute, or raise the limit",
               (double)limit / 1e9);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------ */
+/* ---- the thread
+ * ------------------------------------------------------------------------------------------------------ */
 static void look(rt_watchdog *w) {
     rt *R = w->R;
     uint64_t start = atomic_load(&R->slice_start), id = R->slice_id, now = uv_hrtime();
@@ -92,8 +98,8 @@ static void look(rt_watchdog *w) {
     w->warned = id;
     if (stop && now - start > w->stop_ns + (uint64_t)3e9 && w->reported != id) {
         w->reported = id;
-        fprintf(stderr, "neap: a task has blocked its loop for %.1f s inside a C function and cannot be stopped%s%s\n", (double)(now - start) / 1e9,
-                *at ? "; last seen at " : "", at);
+        fprintf(stderr, "neap: a task has blocked its loop for %.1f s inside a C function and cannot be stopped%s%s\n",
+                (double)(now - start) / 1e9, *at ? "; last seen at " : "", at);
     }
 }
 

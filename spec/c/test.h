@@ -13,7 +13,7 @@ static _Atomic int test_passed, test_failed; /* atomic: some tests have threads 
         } else {                                                                                                       \
             test_failed++;                                                                                             \
             printf("%s:%d: failed: %s ", __FILE__, __LINE__, #cond);                                                   \
-            printf(" " __VA_ARGS__);                                                                                    \
+            printf(" " __VA_ARGS__);                                                                                   \
             printf("\n");                                                                                              \
         }                                                                                                              \
     } while (0)
