@@ -103,7 +103,7 @@ demo: all
 ## make check        formatting, luacheck, include direction, then the tests
 check: check-format check-includes check-lua test
 check-format:
-	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h') && echo "format: ok"
+	@bad=$$(for f in $$(git ls-files "*.c" "*.h"); do clang-format --dry-run -Werror $$f >/dev/null 2>&1 || echo $$f; done); [ -z "$$bad" ] && echo "format: ok" || { echo "not as clang-format wants it:"; echo "$$bad"; exit 1; }
 check-includes:
 	@sh spec/includes.sh
 check-lua:

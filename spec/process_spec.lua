@@ -14,8 +14,8 @@ describe("a child process", function()
 
     it("is talked to line by line while other tasks run", function()
         local p <close> = process.spawn {"cat", stdin = "pipe", stdout = "pipe"}
-        local ticks, timer = 0, nil
-        timer = task.every(0.001, function() ticks = ticks + 1 end, {immediate = true})
+        local ticks = 0
+        local timer = task.every(0.001, function() ticks = ticks + 1 end, {immediate = true})
         p:write "one\ntwo\nhalf"
         assert.equal("one", p:line())
         assert.equal("two", p:line())

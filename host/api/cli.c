@@ -180,8 +180,7 @@ static int run_options(lua_State *L, cli *c) {
         } else if (o == 'e' || o == 'l') {
             char *extra = c->argv[i] + 2;
             if (!*extra) extra = c->argv[++i];
-            int st = o == 'e' ? run_chunk(L, luaL_loadbuffer(L, extra, strlen(extra), "=(command line)"))
-                              : run_library(L, extra);
+            int st = o == 'e' ? run_chunk(L, luaL_loadbuffer(L, extra, strlen(extra), "=(command line)")) : run_library(L, extra);
             if (st != LUA_OK) return 0;
         }
     }
@@ -232,8 +231,7 @@ static void hint_command(const char *name) {
     best = strpbrk(name, "./") ? NULL : err_nearest(name, list);
     if (best) fprintf(stderr, "%s: there is no command '%s'; did you mean '%s %s'?\n", progname, name, progname, best);
     else if (!strpbrk(name, "./"))
-        fprintf(stderr, "%s: '%s' is neither a file nor a command; '%s help' lists the commands\n", progname, name,
-                progname);
+        fprintf(stderr, "%s: '%s' is neither a file nor a command; '%s help' lists the commands\n", progname, name, progname);
 }
 
 static int run_script(lua_State *L, cli *c) {
@@ -276,8 +274,7 @@ static int pmain(lua_State *L) {
     } else if (!has_script && !(c->options & (OPT_E | OPT_V))) {
         if (tty) {
             if (run_command(L, "repl") == LUA_ERRFILE) print_version(0), cli_stock_repl(L);
-        } else if (run_chunk(L, luaL_loadfile(L, NULL)) !=
-                   LUA_OK) { /* stock ignores this status; so do its users' scripts */
+        } else if (run_chunk(L, luaL_loadfile(L, NULL)) != LUA_OK) { /* stock ignores this status; so do its users' scripts */
         }
     }
     c->ok = 1;
@@ -288,9 +285,7 @@ static int pmain(lua_State *L) {
 static int run_pending(rt *R) {
     signal(SIGINT, on_sigint);
     R->interrupted = 0;
-    do {
-        uv_run(R->loop, UV_RUN_DEFAULT);
-    } while (!R->interrupted && !R->stopping && (R->ready || uv_loop_alive(R->loop)));
+    do { uv_run(R->loop, UV_RUN_DEFAULT); } while (!R->interrupted && !R->stopping && (R->ready || uv_loop_alive(R->loop)));
     signal(SIGINT, SIG_DFL);
     if (R->interrupted) message("interrupted!");
     return !R->interrupted;

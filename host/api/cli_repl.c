@@ -23,9 +23,7 @@ static int push_line(lua_State *L, int first) {
     fflush(stdout);
     lua_settop(L, top);
     if (!fgets(buffer, sizeof buffer, stdin)) return 0;
-    if (!isatty(0))
-        fputs(buffer,
-              stdout); /* Debian's lua is built with readline, which echoes what does not come from a terminal */
+    if (!isatty(0)) fputs(buffer, stdout); /* Debian's lua is built with readline, which echoes what does not come from a terminal */
     size_t n = strlen(buffer);
     if (n && buffer[n - 1] == '\n') buffer[--n] = 0;
     if (first && buffer[0] == '=') lua_pushfstring(L, "return %s", buffer + 1); /* as in 5.1 */

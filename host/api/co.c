@@ -181,8 +181,7 @@ static int co_close(lua_State *L) {
         wait_leave(w, NEAP_ERR_CLOSED);
     } else {
         const char *st = status_of(L, co);
-        if (strcmp(st, "dead") != 0 && strcmp(st, "suspended") != 0)
-            return luaL_error(L, "cannot close a %s coroutine", st);
+        if (strcmp(st, "dead") != 0 && strcmp(st, "suspended") != 0) return luaL_error(L, "cannot close a %s coroutine", st);
     }
     if (lua_resetthread(co) == LUA_OK) {
         lua_pushboolean(L, 1);
@@ -194,9 +193,8 @@ static int co_close(lua_State *L) {
 }
 
 void co_install(lua_State *L) {
-    static const luaL_Reg fns[] = {{"create", co_create}, {"resume", co_resume}, {"wrap", co_wrap},
-                                   {"yield", co_yield },  {"status", co_status}, {"isyieldable", co_isyieldable},
-                                   {"close", co_close},   {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"create", co_create}, {"resume", co_resume},           {"wrap", co_wrap},   {"yield", co_yield },
+                                   {"status", co_status}, {"isyieldable", co_isyieldable}, {"close", co_close}, {NULL, NULL}};
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, fns, 0);
     lua_pop(L, 1);

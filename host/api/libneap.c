@@ -211,11 +211,7 @@ static int run_loaded(neap *h, int st) { /* stack: handler, chunk or message */
     if (st == LUA_OK) st = lua_pcall(L, 0, 0, -2);
     if (st != LUA_OK) {
         const char *msg = lua_tostring(L, -1);
-        result = set_error(h,
-                           st == LUA_ERRMEM    ? NEAP_ERR_MEMORY
-                           : st == LUA_ERRFILE ? NEAP_ERR_IO
-                                               : NEAP_ERR_INVALID,
-                           msg);
+        result = set_error(h, st == LUA_ERRMEM ? NEAP_ERR_MEMORY : st == LUA_ERRFILE ? NEAP_ERR_IO : NEAP_ERR_INVALID, msg);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
@@ -294,10 +290,7 @@ typedef struct call {
 
 static void call_over(rt_task *t, lua_State *co, int status, int nres, const char *tb, void *ud) {
     call *c = ud;
-    int code = status == LUA_OK       ? 0
-               : status == LUA_ERRMEM ? NEAP_ERR_MEMORY
-                                      : NEAP_ERR_INVALID,
-        base = lua_gettop(co) - nres;
+    int code = status == LUA_OK ? 0 : status == LUA_ERRMEM ? NEAP_ERR_MEMORY : NEAP_ERR_INVALID, base = lua_gettop(co) - nres;
     neap_value small[8], *values = nres <= 8 ? small : calloc((size_t)nres, sizeof *values);
     if (!values) nres = 0, code = NEAP_ERR_MEMORY;
     for (int i = 0; i < nres; i++) values[i] = get_value(co, base + 1 + i);
@@ -388,8 +381,7 @@ void neap_return(neap_args *a, const neap_value *v) {
     }
     lua_pushcfunction(a->L, push_result);
     lua_pushlightuserdata(a->L, (void *)v);
-    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK)
-        a->nres++; /* copying a string may run out of memory: no jump over the caller's C */
+    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK) a->nres++; /* copying a string may run out of memory: no jump over the caller's C */
     else lua_pop(a->L, 1), a->oom = 1;
 }
 
@@ -525,9 +517,7 @@ static int bind_name(lua_State *L) {
     return 0;
 }
 
-int neap_register(neap *h, const char *name, neap_function fn, void *ud) {
-    return protect(h, bind_name, &(naming){name, {fn, NULL, ud}});
-}
+int neap_register(neap *h, const char *name, neap_function fn, void *ud) { return protect(h, bind_name, &(naming){name, {fn, NULL, ud}}); }
 
 int neap_register_async(neap *h, const char *name, neap_async_function fn, void *ud) {
     return protect(h, bind_name, &(naming){name, {NULL, fn, ud}});

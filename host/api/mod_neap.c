@@ -11,11 +11,9 @@ int luaopen_neap(lua_State *L);
 
 /* ---- files that travel with the binary
  * -------------------------------------------------------------------------------- */
-static int
-l_asset(lua_State *L) { /* neap.asset("scripts/page/index.html") -> text or nil; a checkout's own file wins */
+static int l_asset(lua_State *L) { /* neap.asset("scripts/page/index.html") -> text or nil; a checkout's own file wins */
     const char *name = luaL_checkstring(L, 1);
-    if (strstr(name, "..") || name[0] == '/')
-        return luaL_argerror(L, 1, "a path inside neap's tree, such as scripts/sensors.lua");
+    if (strstr(name, "..") || name[0] == '/') return luaL_argerror(L, 1, "a path inside neap's tree, such as scripts/sensors.lua");
     lua_getfield(L, LUA_REGISTRYINDEX, "neap.root");
     if (*lua_tostring(L, -1)) {
         const char *path = lua_pushfstring(L, "%s/%s", lua_tostring(L, -1), name);
@@ -124,8 +122,7 @@ static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle w
  * in stock Lua. */
 static int l_exit(lua_State *L) {
     rt *R = rt_of(L);
-    int code = lua_isboolean(L, 1) ? (lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE)
-                                   : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+    int code = lua_isboolean(L, 1) ? (lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE) : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
     if (R->library) {
         rt_error e = {"exit", 0, -1, 0};
         return err_raise(L, &e, "os.exit(%d) was called inside a host program", code);

@@ -225,14 +225,12 @@ static char **push_vector(lua_State *L, int idx) {
 
 enum { IO_NULL, IO_INHERIT, IO_PIPE, IO_FILE, IO_STDOUT };
 
-static int
-l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, stderr, path or nil, detached) */
+static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, stderr, path or nil, detached) */
     static const char *const ins[] = {"null", "inherit", "pipe", NULL};
     static const char *const outs[] = {"null", "inherit", "pipe", "file", "stdout", NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *cwd = luaL_optstring(L, 3, NULL);
-    int in = luaL_checkoption(L, 4, "null", ins), out = luaL_checkoption(L, 5, "inherit", outs),
-        err = luaL_checkoption(L, 6, "inherit", outs);
+    int in = luaL_checkoption(L, 4, "null", ins), out = luaL_checkoption(L, 5, "inherit", outs), err = luaL_checkoption(L, 6, "inherit", outs);
     const char *path = luaL_optstring(L, 7, NULL);
     int detached = lua_toboolean(L, 8);
     char **args = push_vector(L, 1), **env = lua_istable(L, 2) ? push_vector(L, 2) : NULL;
@@ -261,9 +259,7 @@ l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, st
         if (kinds[i] == IO_INHERIT) io[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = i};
         if (kinds[i] == IO_FILE) io[i] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = fd};
     }
-    if (in == IO_PIPE)
-        io[0] =
-            (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
+    if (in == IO_PIPE) io[0] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *)&p->in};
     int fds[2] = {-1, -1}, want_out = out == IO_PIPE || err == IO_PIPE, st = 0;
     if (want_out) { /* one pipe may serve stdout and stderr: made here, given twice */
         st = uv_pipe(fds, UV_NONBLOCK_PIPE, 0);
@@ -295,9 +291,8 @@ l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin, stdout, st
 }
 
 int luaopen_neap_process_core(lua_State *L) {
-    static const luaL_Reg methods[] = {{"read", l_read}, {"write", l_write}, {"close_stdin", l_close_stdin},
-                                       {"wait", l_wait}, {"kill", l_kill},   {"pid", l_pid},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"read", l_read}, {"write", l_write}, {"close_stdin", l_close_stdin}, {"wait", l_wait}, {"kill", l_kill},
+                                       {"pid", l_pid},   {NULL, NULL}};
     static const luaL_Reg fns[] = {{"spawn", l_spawn}, {NULL, NULL}};
     luaL_newmetatable(L, PROCESS_META);
     lua_pushcfunction(L, process_gc);

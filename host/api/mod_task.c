@@ -248,8 +248,7 @@ static int token_woken(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int token_wait(lua_State *L) { /* token:wait(what, timeout or -1) -> true, value | false when the time is over */
-    static const char *const whats[] = {"channel:recv", "channel:send", "semaphore", "mutex",
-                                        "event:wait",   "token",        NULL};
+    static const char *const whats[] = {"channel:recv", "channel:send", "semaphore", "mutex", "event:wait", "token", NULL};
     token *k = luaL_checkudata(L, 1, TOKEN_META);
     int what = luaL_checkoption(L, 2, "token", whats);
     double timeout = luaL_optnumber(L, 3, -1);

@@ -50,8 +50,7 @@ static void message_drop(void *ud) { message_free(ud); }
 
 static int deliver_lua(lua_State *L) {
     message *m = lua_touserdata(L, 1);
-    if (lua_getfield(L, LUA_REGISTRYINDEX, RECEIVER) !=
-        LUA_TFUNCTION) { /* nobody listens: worker.lua was never required */
+    if (lua_getfield(L, LUA_REGISTRYINDEX, RECEIVER) != LUA_TFUNCTION) { /* nobody listens: worker.lua was never required */
         if (strcmp(m->topic, "stop") == 0) {
             rt_of(L)->stopping = 1;
             uv_stop(rt_of(L)->loop);
@@ -250,8 +249,7 @@ static int l_receiver(lua_State *L) { /* receiver(fn): fn(topic, text, from) run
 }
 
 int luaopen_neap_worker_core(lua_State *L) {
-    static const luaL_Reg fns[] = {
-        {"start", l_start}, {"self", l_self}, {"send", l_send}, {"receiver", l_receiver}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"start", l_start}, {"self", l_self}, {"send", l_send}, {"receiver", l_receiver}, {NULL, NULL}};
     luaL_newlib(L, fns);
     return 1;
 }

@@ -87,8 +87,7 @@ static int searcher(lua_State *L) { /* upvalues: Lua templates, C templates */
         lua_pushstring(L, path);
         lua_pushstring(L, open);
         lua_call(L, 2, 2);
-        if (lua_isnil(L, -2))
-            return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path, lua_tostring(L, -1));
+        if (lua_isnil(L, -2)) return luaL_error(L, "error loading module '%s' from file '%s':\n\t%s", name, path, lua_tostring(L, -1));
         lua_pop(L, 1);
         lua_pushstring(L, path);
         return 2;
@@ -222,8 +221,7 @@ static int loaded(lua_State *L, int status, lua_KContext ctx) { /* stack: name, 
 static int find_loader(lua_State *L) {
     const char *name = lua_tostring(L, 1);
     luaL_Buffer places;
-    if (lua_getfield(L, lua_upvalueindex(1), "searchers") != LUA_TTABLE)
-        return luaL_error(L, "'package.searchers' must be a table");
+    if (lua_getfield(L, lua_upvalueindex(1), "searchers") != LUA_TTABLE) return luaL_error(L, "'package.searchers' must be a table");
     luaL_buffinit(L, &places);
     for (int i = 1;; i++) {
         luaL_addstring(&places, "\n\t");

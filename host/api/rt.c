@@ -134,8 +134,7 @@ static void raise_interrupt(lua_State *L, lua_Debug *ar) {
 void rt_interrupt(rt *R) {
     lua_State *co = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
     R->interrupted = 1;
-    if (!R->main_wait || R->running)
-        lua_sethook(co, raise_interrupt, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    if (!R->main_wait || R->running) lua_sethook(co, raise_interrupt, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
     uv_async_send(&R->async);
 }
 
@@ -157,8 +156,7 @@ static void *counted_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     return p;
 }
 
-static int
-on_panic(lua_State *L) { /* cannot happen: every entry is protected. In case it does, say so before Lua aborts */
+static int on_panic(lua_State *L) { /* cannot happen: every entry is protected. In case it does, say so before Lua aborts */
     const char *msg = lua_tostring(L, -1);
     rt_report(rt_of(L), msg ? msg : "unprotected error");
     return 0;

@@ -62,15 +62,13 @@ int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), vo
 /* ---- waits ----------------------------------------------------------------------------------------------------------
  */
 typedef struct rt_wait {
-    int status;                  /* 0 or NEAP_ERR_*, valid once done */
-    void *result;                /* what the callback gave; freed with the wait */
-    void (*free_result)(void *); /* or NULL */
-    void *op;                    /* optional: the operation, for `cancel` */
-    void (*cancel)(
-        struct rt_wait *w,
-        void *op); /* optional: called once if the waiter leaves (cancel, deadline, close) before the callback came */
-    int quiet_deadline; /* set: the deadline is no error, the continuation sees status NEAP_ERR_TIMEOUT (sleep, recv
-                           with timeout) */
+    int status;                                  /* 0 or NEAP_ERR_*, valid once done */
+    void *result;                                /* what the callback gave; freed with the wait */
+    void (*free_result)(void *);                 /* or NULL */
+    void *op;                                    /* optional: the operation, for `cancel` */
+    void (*cancel)(struct rt_wait *w, void *op); /* optional: called once if the waiter leaves (cancel, deadline, close) before the callback came */
+    int quiet_deadline;                          /* set: the deadline is no error, the continuation sees status NEAP_ERR_TIMEOUT (sleep, recv
+                                                    with timeout) */
     /* private to wait.c and task.c */
     rt *R;
     rt_task *task; /* parked task, or NULL: the main chunk waits */
@@ -131,9 +129,8 @@ typedef struct rt_error {
 /* Raises an error object {kind, message, retryable, sent}; lua_pushfstring's formats. Never returns. */
 int err_raise(lua_State *L, const rt_error *e, const char *fmt, ...);
 void err_push(lua_State *L, const rt_error *e, const char *fmt, ...); /* pushes the object instead of raising it */
-int err_code(lua_State *L, int code, const char *fmt,
-             ...); /* raises with kind = neap_err_kind(code); IO appends strerror(errno) */
-int err_is(lua_State *L, int idx, const char *kind); /* is the value at idx an error object of this kind? */
+int err_code(lua_State *L, int code, const char *fmt, ...);           /* raises with kind = neap_err_kind(code); IO appends strerror(errno) */
+int err_is(lua_State *L, int idx, const char *kind);                  /* is the value at idx an error object of this kind? */
 
 /* "did you mean" for option and key names: the entry of the NULL-terminated list nearest to `name`, or NULL if none is
  * near. */

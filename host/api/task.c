@@ -11,9 +11,7 @@
 
 const char rt_marker = 0;
 
-int co_is_parked(lua_State *co) {
-    return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 2 && lua_touserdata(co, -2) == (void *)&rt_marker;
-}
+int co_is_parked(lua_State *co) { return lua_status(co) == LUA_YIELD && lua_gettop(co) >= 2 && lua_touserdata(co, -2) == (void *)&rt_marker; }
 
 int task_resume(rt *R, lua_State *co, lua_State *from, int nargs, int *nres) {
     rt_frame f = {co, from, R->frames};
@@ -78,8 +76,7 @@ static int entry(lua_State *L) { /* stack: the function and its arguments */
     rt_task *t = rt_of(L)->running;
     lua_pushcfunction(L, on_error);
     lua_insert(L, 1);
-    return entry_done(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, (lua_KContext)t, entry_done),
-                      (lua_KContext)t);
+    return entry_done(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, (lua_KContext)t, entry_done), (lua_KContext)t);
 }
 
 /* ---- start and end --------------------------------------------------------------------------------------------------
@@ -128,9 +125,8 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
 static int describe(lua_State *L) { /* light userdata task, error value -> text for people */
     rt_task *t = lua_touserdata(L, 1);
     const char *msg = luaL_tolstring(L, 2, NULL);
-    lua_pushfstring(L, "task%s%s (spawned at %s) failed: %s%s%s", t->name ? " " : "", t->name ? t->name : "",
-                    t->spawned_at ? t->spawned_at : "?", msg, t->traceback ? "\n" : "",
-                    t->traceback ? t->traceback : "");
+    lua_pushfstring(L, "task%s%s (spawned at %s) failed: %s%s%s", t->name ? " " : "", t->name ? t->name : "", t->spawned_at ? t->spawned_at : "?",
+                    msg, t->traceback ? "\n" : "", t->traceback ? t->traceback : "");
     return 1;
 }
 
@@ -200,9 +196,8 @@ static void run(rt_task *t) {
     if (R->watch) watch_end(R);
     R->running = running;
     R->frames = frames;
-    if (st == LUA_YIELD)
-        return;         /* parked: only the marker comes this far, coroutine.yield refuses in a task's own thread */
-    if (st != LUA_OK) { /* out of memory, or an error in the entry function itself */
+    if (st == LUA_YIELD) return; /* parked: only the marker comes this far, coroutine.yield refuses in a task's own thread */
+    if (st != LUA_OK) {          /* out of memory, or an error in the entry function itself */
         t->status = st;
         nres = 1;
     }

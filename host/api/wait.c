@@ -223,8 +223,7 @@ static void check_can_wait(lua_State *L, rt *R, const char *what) {
     if (foreign) luaL_error(L, "%s cannot wait here: a C library resumed this coroutine, not coroutine.resume", what);
     if (blocked) {
         push_blocker(L, blocked, level);
-        luaL_error(L, "%s cannot wait here: Lua cannot yield across %s; fetch the value before that call", what,
-                   lua_tostring(L, -1));
+        luaL_error(L, "%s cannot wait here: Lua cannot yield across %s; fetch the value before that call", what, lua_tostring(L, -1));
     }
 }
 

@@ -46,8 +46,7 @@ void watch_end(rt *R) {
     watch_top(R, NULL);
     if (ns < w->warn_ns) return;
     char text[256];
-    snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6,
-             *w->blocked_at ? " at " : "", w->blocked_at);
+    snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6, *w->blocked_at ? " at " : "", w->blocked_at);
     w->blocked_at[0] = 0;
     R->blocked++;
     fprintf(stderr, "neap: %s\n", text);
@@ -98,8 +97,8 @@ static void look(rt_watchdog *w) {
     w->warned = id;
     if (stop && now - start > w->stop_ns + (uint64_t)3e9 && w->reported != id) {
         w->reported = id;
-        fprintf(stderr, "neap: a task has blocked its loop for %.1f s inside a C function and cannot be stopped%s%s\n",
-                (double)(now - start) / 1e9, *at ? "; last seen at " : "", at);
+        fprintf(stderr, "neap: a task has blocked its loop for %.1f s inside a C function and cannot be stopped%s%s\n", (double)(now - start) / 1e9,
+                *at ? "; last seen at " : "", at);
     }
 }
 

@@ -56,16 +56,13 @@ typedef struct neap_options {
     const char *name; /* for messages; default "neap". Must outlive the host, like argv */
     int argc;         /* the script's `arg`; may be 0 */
     char **argv;
-    void *(*alloc)(void *ud, void *ptr, size_t old_size,
-                   size_t new_size); /* Lua's allocator contract; NULL: malloc. Lua's memory only */
+    void *(*alloc)(void *ud, void *ptr, size_t old_size, size_t new_size); /* Lua's allocator contract; NULL: malloc. Lua's memory only */
     void *alloc_ud;
-    size_t memory_limit; /* bytes that Lua may hold, 0: no limit; past it Lua raises "not enough memory" */
-    void (*on_error)(
-        void *ud,
-        const char *message); /* an error that nobody took (a task's, with traceback); NULL: stderr. Loop thread */
-    struct uv_loop_s *loop;   /* the caller's libuv loop, or NULL for an own one; the caller's is never closed */
-    int ignore_environment;   /* nonzero: LUA_PATH, NEAP_PATH and the like are not read */
-    void *ud;                 /* for on_error */
+    size_t memory_limit;                             /* bytes that Lua may hold, 0: no limit; past it Lua raises "not enough memory" */
+    void (*on_error)(void *ud, const char *message); /* an error that nobody took (a task's, with traceback); NULL: stderr. Loop thread */
+    struct uv_loop_s *loop;                          /* the caller's libuv loop, or NULL for an own one; the caller's is never closed */
+    int ignore_environment;                          /* nonzero: LUA_PATH, NEAP_PATH and the like are not read */
+    void *ud;                                        /* for on_error */
 } neap_options;
 
 /* Fills in the defaults. Call it first, then set what differs. */

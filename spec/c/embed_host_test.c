@@ -49,8 +49,7 @@ static void take(neap *h, int status, const neap_value *values, int n, void *ud)
     r->status = status;
     r->n = n;
     if (n) r->first = values[0];
-    if (n && values[0].type == NEAP_STRING)
-        snprintf(r->text, sizeof r->text, "%.*s", (int)values[0].as.string.len, values[0].as.string.data);
+    if (n && values[0].type == NEAP_STRING) snprintf(r->text, sizeof r->text, "%.*s", (int)values[0].as.string.len, values[0].as.string.data);
 }
 
 static void test_calls(void) {
@@ -80,8 +79,7 @@ static void test_calls(void) {
     CHECK(strcmp(r.text, "21") == 0);
     CHECK(neap_run_string(h, "syntax error here", "=t") == NEAP_ERR_INVALID && *neap_error(h));
     CHECK(neap_run_file(h, "/nowhere/x.lua") == NEAP_ERR_IO);
-    CHECK(neap_run_string(h, "os.exit(3)", "=t") == NEAP_ERR_INVALID && strstr(neap_error(h), "os.exit"), "%s",
-          neap_error(h));
+    CHECK(neap_run_string(h, "os.exit(3)", "=t") == NEAP_ERR_INVALID && strstr(neap_error(h), "os.exit"), "%s", neap_error(h));
     neap_close(h);
 }
 
@@ -148,8 +146,7 @@ static void *other_host(void *ud) {
     neap_options_init(&o);
     neap *h = NULL;
     if (neap_create(&h, &o)) return (void *)1;
-    int err = neap_run_string(
-        h, "local t = require 'neap.task' for i = 1, 50 do t.sleep(0) end x = (x or 0) + 1 assert(x == 1)", "=other");
+    int err = neap_run_string(h, "local t = require 'neap.task' for i = 1, 50 do t.sleep(0) end x = (x or 0) + 1 assert(x == 1)", "=other");
     neap_close(h);
     return (void *)(intptr_t)err;
 }
@@ -172,8 +169,7 @@ static void test_threads(void) {
     neap *h = make(NULL);
     int count = 0;
     poster ps = {h, &count};
-    CHECK(neap_run_string(h, "require 'neap.task'.every(3600, print)", "=t") ==
-          0); /* keeps the loop alive until neap_stop */
+    CHECK(neap_run_string(h, "require 'neap.task'.every(3600, print)", "=t") == 0); /* keeps the loop alive until neap_stop */
     pthread_create(&p, NULL, post_many, &ps);
     neap_loop(h);
     pthread_join(p, NULL);
@@ -221,12 +217,10 @@ static void test_limits(void) {
     o.memory_limit = 8 << 20;
     o.on_error = on_error;
     neap *h = make(&o);
-    CHECK(neap_run_string(h, "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end", "=t") ==
-          NEAP_ERR_MEMORY);
+    CHECK(neap_run_string(h, "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end", "=t") == NEAP_ERR_MEMORY);
     CHECK(strstr(neap_error(h), "not enough memory") != NULL, "%s", neap_error(h));
-    CHECK(neap_run_string(h, "collectgarbage() local ok = pcall(string.rep, 'x', 1 << 24) assert(not ok) usable = true",
-                          "=t") == 0,
-          "%s", neap_error(h));
+    CHECK(neap_run_string(h, "collectgarbage() local ok = pcall(string.rep, 'x', 1 << 24) assert(not ok) usable = true", "=t") == 0, "%s",
+          neap_error(h));
     CHECK(neap_run_string(h, "require 'neap.task'.spawn(function() error 'lonely' end)", "=t") == 0);
     neap_loop(h);
     CHECK(reports == 1);
@@ -267,10 +261,7 @@ static void test_failing_allocator(void) {
         outcome r = {0};
         if (neap_create(&h, &o) == 0) {
             int err = neap_register(h, "add", add, &base);
-            if (!err)
-                err = neap_run_string(
-                    h, "local t = require 'neap.task' function go(x) t.sleep(0) return add(x, 1), ('s'):rep(100) end",
-                    "=t");
+            if (!err) err = neap_run_string(h, "local t = require 'neap.task' function go(x) t.sleep(0) return add(x, 1), ('s'):rep(100) end", "=t");
             neap_value v = integer(1);
             if (!err) err = neap_call(h, "go", &v, 1, take, &r);
             if (!err) {

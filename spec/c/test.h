@@ -6,16 +6,16 @@
 static _Atomic int test_passed, test_failed; /* atomic: some tests have threads */
 
 /* One check: counts, and on failure prints where and what. The rest of the program goes on. */
-#define CHECK(cond, ...)                                                                                               \
-    do {                                                                                                               \
-        if (cond) {                                                                                                    \
-            test_passed++;                                                                                             \
-        } else {                                                                                                       \
-            test_failed++;                                                                                             \
-            printf("%s:%d: failed: %s ", __FILE__, __LINE__, #cond);                                                   \
-            printf(" " __VA_ARGS__);                                                                                   \
-            printf("\n");                                                                                              \
-        }                                                                                                              \
+#define CHECK(cond, ...)                                                                                                                             \
+    do {                                                                                                                                             \
+        if (cond) {                                                                                                                                  \
+            test_passed++;                                                                                                                           \
+        } else {                                                                                                                                     \
+            test_failed++;                                                                                                                           \
+            printf("%s:%d: failed: %s ", __FILE__, __LINE__, #cond);                                                                                 \
+            printf(" " __VA_ARGS__);                                                                                                                 \
+            printf("\n");                                                                                                                            \
+        }                                                                                                                                            \
     } while (0)
 
 /* Prints the closing line that the Makefile adds up; returns the exit code. */
