@@ -31,7 +31,7 @@ void redis_list_remove(struct list *l, struct request *q) {
 
 /* The socket and the pacing timer keep the loop alive exactly while something is pending. */
 void redis_keep_alive(neap_redis *r) {
-    bool want = r->queue.n + r->flight.n > 0;
+    bool want = r->held || r->queue.n + r->flight.n > 0;
     if (r->uv) neap_redis_uv_ref(r->uv, want);
     if (want == r->kept_alive || r->state == NEAP_REDIS_CLOSED) return;
     r->kept_alive = want;
@@ -163,7 +163,7 @@ static void on_reply(redisAsyncContext *ac, void *obj, void *privdata) {
     neap_redis *r = ac->data;
     if (!r || r->ac != ac) return;
     r->stats.replies++;
-    neap_reply *reply = r->builder.root;
+    neap_reply *reply = r->on_ready ? neap_reply_copy_hiredis(obj) : r->builder.root;
     r->builder.root = NULL;
     if (q->flags & NEAP_REDIS_BATCH) {
         if (++q->got < q->count) return;

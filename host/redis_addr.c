@@ -1,6 +1,7 @@
 /* redis_addr.c: Redis addresses from URLs, and commands in wire form. */
 #include <ctype.h>
 #include <math.h>
+#include "host/num.h"
 #include "host/redis.h"
 
 void neap_redis_addr_free(neap_redis_addr *a) {
@@ -210,14 +211,8 @@ int neap_resp_int(neap_buf *b, int64_t n) {
 }
 
 int neap_resp_num(neap_buf *b, double x) {
-    char t[40];
+    char t[NEAP_NUM_TEXT];
     if (isnan(x)) return neap_resp_str(b, "nan", 3);
     if (isinf(x)) return x > 0 ? neap_resp_str(b, "inf", 3) : neap_resp_str(b, "-inf", 4);
-    if (x == floor(x) && fabs(x) < 1e15 && !(x == 0 && signbit(x))) return neap_resp_int(b, (int64_t)x);
-    int n = 0;
-    for (int precision = 15; precision <= 17; precision++) {
-        n = snprintf(t, sizeof t, "%.*g", precision, x);
-        if (strtod(t, NULL) == x) break;
-    }
-    return neap_resp_str(b, t, (size_t)n);
+    return neap_resp_str(b, t, neap_num_format(x, false, t));
 }

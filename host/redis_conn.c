@@ -180,6 +180,7 @@ static void login_done(neap_redis *r) {
     r->stats.connects++;
     set_state(r, NEAP_REDIS_READY);
     if (r->state != NEAP_REDIS_READY) return;
+    if (r->on_ready) r->on_ready(r);
     redis_feed(r);
     redis_keep_alive(r);
 }
@@ -224,8 +225,8 @@ static void attempt(neap_redis *r, redisAsyncContext *ac) {
         if (r->uv) {
             r->ac = ac;
             ac->data = r;
-            neap_reply_attach(ac->c.reader, &r->builder);
-            neap_redis_uv_ref(r->uv, r->queue.n > 0);
+            if (!r->on_ready) neap_reply_attach(ac->c.reader, &r->builder);
+            neap_redis_uv_ref(r->uv, r->held || r->queue.n > 0);
             redisAsyncSetConnectCallback(ac, on_connect);
             return;
         }

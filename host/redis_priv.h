@@ -53,6 +53,8 @@ struct neap_redis {
     uint32_t attempts; /* since the last success */
     int failure;       /* NEAP_ERR_CONNECTION or NEAP_ERR_AUTH: of the last attempt */
 
+    bool held;                         /* keep the loop alive although nothing is pending */
+    void (*on_ready)(neap_redis *r);   /* subscriber connections: called at each successful login; hiredis then builds its own replies */
     neap_redis_stats stats;
 };
 

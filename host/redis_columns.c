@@ -1,0 +1,135 @@
+/* redis_columns.c: the sink that turns XRANGE's reply into columns while hiredis parses it:
+     depth 0 the list, depth 1 an entry, depth 2 its id (index 0) and its fields (index 1), depth 3 field, value, field, value ... */
+#include <stdlib.h>
+#include <string.h>
+#include "host/err.h"
+#include "host/num.h"
+#include "host/redis_columns.h"
+
+/* Whole microseconds; most are digits only. */
+static bool read_time(const char *s, size_t len, int64_t *out) {
+    neap_num x;
+    uint64_t v = 0;
+    if (len && len < 19) {
+        size_t i = 0;
+        for (; i < len && s[i] >= '0' && s[i] <= '9'; i++) v = v * 10 + (uint64_t)(s[i] - '0');
+        if (i == len) {
+            *out = (int64_t)v;
+            return true;
+        }
+    }
+    if (!neap_num_text(s, len, &x) || !x.is_int) return false;
+    *out = x.i;
+    return true;
+}
+
+static bool grow(neap_redis_columns *c, size_t want) {
+    if (want <= c->cap) return true;
+    size_t cap = c->cap ? c->cap * 2 : 256;
+    if (cap < want) cap = want;
+    int64_t *t = realloc(c->time, cap * sizeof *t);
+    if (t) c->time = t;
+    double *v = t ? realloc(c->value, cap * sizeof *v) : NULL;
+    if (v) c->value = v;
+    if (!v) {
+        c->memory = true;
+        return false;
+    }
+    c->cap = cap;
+    return true;
+}
+
+static void on_node(void *ud, int depth, int index, int type, const char *s, size_t len, int64_t integer) {
+    neap_redis_columns *c = ud;
+    if (depth == 3 && type == NEAP_REPLY_STRING) {
+        if (index % 2 == 0) {
+            c->bad = !grow(c, c->n + 1) || !read_time(s, len, &c->time[c->n]);
+            return;
+        }
+        neap_num x;
+        if (c->bad || !neap_num_text(s, len, &x)) {
+            c->skipped++;
+            return;
+        }
+        c->value[c->n++] = x.d;
+    } else if (depth == 2 && index == 0 && type == NEAP_REPLY_STRING && len < sizeof c->last_id) {
+        memcpy(c->last_id, s, len);
+        c->last_id[len] = 0;
+        c->entries++;
+    } else if (depth == 0 && type == NEAP_REPLY_ARRAY) {
+        grow(c, c->n + len);
+    }
+}
+
+void neap_redis_columns_init(neap_redis_columns *c) { *c = (neap_redis_columns){.sink = {on_node, c}}; }
+
+void neap_redis_columns_free(neap_redis_columns *c) {
+    free(c->time);
+    free(c->value);
+    neap_redis_columns_init(c);
+}
+
+/* Readings come nearly in order, so: find the ordered start, insert the few late ones; a real mess is merged. */
+struct row {
+    int64_t time;
+    size_t at;
+};
+
+static int by_time(const void *a, const void *b) {
+    const struct row *x = a, *y = b;
+    if (x->time != y->time) return x->time < y->time ? -1 : 1;
+    return x->at < y->at ? -1 : 1;
+}
+
+int neap_redis_columns_sort(neap_redis_columns *c) {
+    size_t moves = 0, limit = 8 * c->n + 64;
+    for (size_t i = 1; i < c->n && moves <= limit; i++) {
+        int64_t t = c->time[i];
+        double v = c->value[i];
+        size_t j = i;
+        for (; j > 0 && c->time[j - 1] > t && moves <= limit; j--, moves++) {
+            c->time[j] = c->time[j - 1];
+            c->value[j] = c->value[j - 1];
+        }
+        c->time[j] = t;
+        c->value[j] = v;
+        if (moves > limit) { /* put it back where it came from: the merge must see equal times in their order of arrival */
+            for (; j < i; j++) {
+                c->time[j] = c->time[j + 1];
+                c->value[j] = c->value[j + 1];
+            }
+            c->time[i] = t;
+            c->value[i] = v;
+        }
+    }
+    if (moves <= limit) return 0;
+    struct row *rows = malloc(c->n * sizeof *rows);
+    double *values = malloc(c->cap * sizeof *values);
+    if (!rows || !values) {
+        free(rows);
+        free(values);
+        return NEAP_ERR_MEMORY;
+    }
+    for (size_t i = 0; i < c->n; i++) rows[i] = (struct row){c->time[i], i};
+    qsort(rows, c->n, sizeof *rows, by_time);
+    for (size_t i = 0; i < c->n; i++) {
+        c->time[i] = rows[i].time;
+        values[i] = c->value[rows[i].at];
+    }
+    free(rows);
+    free(c->value);
+    c->value = values;
+    return 0;
+}
+
+size_t neap_redis_columns_unique(neap_redis_columns *c) {
+    size_t out = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        if (out && c->time[out - 1] == c->time[i]) out--;
+        c->time[out] = c->time[i];
+        c->value[out++] = c->value[i];
+    }
+    size_t dropped = c->n - out;
+    c->n = out;
+    return dropped;
+}

@@ -1,0 +1,30 @@
+/* redis_columns.h: a stream's entries straight into two columns of numbers: no tree, no Lua table. Entries carry (event time in
+   microseconds, value) pairs as field and value, one or many. Used as the sink of an XRANGE or XREVRANGE request. */
+#ifndef NEAP_REDIS_COLUMNS_H
+#define NEAP_REDIS_COLUMNS_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "host/redis_reply.h"
+
+typedef struct neap_redis_columns {
+    int64_t *time; /* event times, microseconds; owned (malloc) */
+    double *value; /* owned */
+    size_t n, cap;
+    size_t entries;      /* stream entries seen */
+    size_t skipped;      /* pairs whose time or value is not a number: not in the columns */
+    char last_id[48];    /* of the last entry, to go on from; "" if there was none */
+    bool memory;         /* memory ran out: the columns end where it did */
+    bool bad;            /* the time of the pair being read was no number */
+    neap_reply_sink sink; /* give its address to the request */
+} neap_redis_columns;
+
+/* Prepares an empty object (its address must then stay). */
+void neap_redis_columns_init(neap_redis_columns *c);
+void neap_redis_columns_free(neap_redis_columns *c);
+
+/* Sorts by event time, stably: of two readings with the same time the one that arrived later comes later. Columns that are in order already,
+   or nearly so, cost one pass. 0 or NEAP_ERR_MEMORY. */
+int neap_redis_columns_sort(neap_redis_columns *c);
+/* Of readings with the same event time keeps the last accepted. Needs sorted columns; returns how many were dropped. */
+size_t neap_redis_columns_unique(neap_redis_columns *c);
+#endif
