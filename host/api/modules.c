@@ -13,6 +13,7 @@ int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
+int luaopen_neap_redis_core(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
@@ -24,6 +25,7 @@ static const luaL_Reg modules[] = {
     {"neap.detector.core", luaopen_neap_detector_core},
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
+    {"neap.redis.core", luaopen_neap_redis_core},
     {NULL, NULL},
 };
 
