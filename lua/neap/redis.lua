@@ -40,7 +40,9 @@ function redis.connect(url, opts)
     return client
 end
 
-local function log_line(level, line) require("neap.log")[level]("redis: " .. line) end
+local function log_line(level, line)
+    if level == "warn" then require("neap.log").warn("redis: " .. line) end
+end
 
 --- A client of a redis-server of our own in `opts.dir`: started, or joined if another neap process runs it already; the last user ends it.
 --- opts: dir, serve = true (the one serve of a directory: a second is refused with kind "in_use"), fsync ("always"), log = function(level, line).
