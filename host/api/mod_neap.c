@@ -145,6 +145,19 @@ static int l_clock(lua_State *L) { /* neap.clock() -> seconds since 1970 by the 
     return 1;
 }
 
+static int use_done(lua_State *L, int status, lua_KContext ctx) { return lua_gettop(L); }
+
+static int l_use(lua_State *L) { /* neap.use(name [, opts]): neap.ext's use, without a require in every script */
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "neap.ext");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "use");
+    lua_replace(L, -2);
+    lua_insert(L, 1);
+    lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, use_done);
+    return lua_gettop(L);
+}
+
 static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn, whatever is still open */
     rt_of(L)->stopping = 1;
     uv_stop(rt_of(L)->loop);
@@ -153,7 +166,7 @@ static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn,
 
 int luaopen_neap(lua_State *L) {
     static const luaL_Reg fns[] = {{"asset", l_asset},         {"assets", l_assets}, {"clock", l_clock},
-                                   {"on_signal", l_on_signal}, {"stop", l_stop},     {NULL, NULL}};
+                                   {"on_signal", l_on_signal}, {"stop", l_stop},     {"use", l_use},      {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"stop", signal_stop}, {NULL, NULL}};
     luaL_newmetatable(L, SIGNAL_META);
     luaL_newlib(L, signal_methods);

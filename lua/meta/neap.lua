@@ -26,5 +26,12 @@ function neap.on_signal(name, fn) end
 ---@return number
 function neap.clock() end
 
+---Turns an installed extension on (see neap.ext); nil and a message when it had to be left out.
+---@param name string
+---@param opts? table for its setup
+---@return table? extension
+---@return string? why
+function neap.use(name, opts) end
+
 ---Ends the loop after this turn, whatever is still open: the way out of a server's script.
 function neap.stop() end

@@ -116,6 +116,17 @@ for i, key in ipairs(sensors.keys) do
     key_names[i] = key.name
 end
 
+--- Adds a key that a spec may have, in the form of those above; extensions bring theirs.
+function sensors.add_key(key)
+    if type(key) ~= "table" or type(key.name) ~= "string" or type(key.check) ~= "function" then
+        error("sensors.add_key: a key is {name = .., check = function(value) return value or nil, why end, about = ..}", 2)
+    end
+    if key_by_name[key.name] then return end
+    key_by_name[key.name] = key
+    key_names[#key_names + 1] = key.name
+    sensors.keys[#sensors.keys + 1] = key
+end
+
 --- A name is data from the network: any text that Redis, JSON and a terminal can show safely.
 ---@param name any
 ---@return string? name

@@ -1,0 +1,170 @@
+--- neap.ext: extensions, which are rocks. A rock `neap-ext-modbus` installs the module `neap.ext.modbus`; `neap.use "modbus"` turns it
+-- on, and nothing
+--- happens before that. The module returns a table; every field but `name` and `api` may be left out:
+---
+---   return {
+---       name = "modbus", version = "1.0", api = 1, help = "readings from Modbus devices",
+---       setup = function(neap, opts) end,            -- once, when it is turned on; opts are those of neap.use
+---       routes = function(app) end,                  -- when a server is built: app:post("/modbus", handler)
+---       decoders = {["text/x-modbus"] = fn},         -- fn(body, headers) -> list of {sensor =, value =, time =}; for POST /receive
+---       keys = {{name = "unit_id", check = fn, about = ".."}},   -- more keys of a sensor spec (see neap.sensors.keys)
+---       detectors = {name = fn},                     -- fn(spec) -> function(time, value) -> text or nil: an alarm of its own
+---       repl = {scan = {args = "", help = "..", run = fn}},      -- more /commands of the prompt
+---       checks = {bus = function(context, say) end}, -- more of neap check
+---       health = function(h) end,                    -- adds fields to /health
+---   }
+---
+--- A command `neap NAME` is a module `neap.cmd.NAME`. C parts take what they need through host/include/neap_ext.h, a versioned table of
+-- functions,
+--- so they link with nothing. An extension that fails is named and left out; the others and the server go on.
+local args = require "neap.args"
+local log = require("neap.log").module "ext"
+
+local ext = {api = 1}
+
+local FIELDS = {name = "string", version = "string", api = "number", help = "string", setup = "function", routes = "function",
+    decoders = "table",
+    keys = "table", detectors = "table", repl = "table", checks = "table", health = "function"}
+
+local active, by_name, failures = {}, {}, {}
+
+-- ---- finding ------------------------------------------------------------------------------------------------------------
+local function roots()
+    local out, seen = {}, {}
+    local function add(dir)
+        if dir and dir ~= "" and not seen[dir] then
+            seen[dir] = true
+            out[#out + 1] = dir
+        end
+    end
+    for dir in (os.getenv "NEAP_PATH" or ""):gmatch("[^:;]+") do add(dir) end
+    add "lua"
+    add "lua_modules/share/lua/5.4"
+    for template in package.path:gmatch("[^;]+") do add(template:match("^(.*)/%?%.lua$")) end
+    add((os.getenv "HOME" or "/nowhere") .. "/.luarocks/share/lua/5.4")
+    add "/usr/local/share/lua/5.4"
+    return out
+end
+
+--- The installed extensions, turned on or not: {{name=, path=}...}, by name.
+function ext.found()
+    local command, out, seen = {"ls -d"}, {}, {}
+    for _, dir in ipairs(roots()) do
+        if dir ~= "." then command[#command + 1] = "'" .. dir:gsub("'", "'\\''") .. "'/neap/ext/*" end
+    end
+    local p = io.popen(table.concat(command, " ") .. " 2>/dev/null")
+    for path in p:lines() do
+        local name = path:match("/neap/ext/([%w_]+)%.lua$") or path:match("/neap/ext/([%w_]+)$")
+        if name and not seen[name] then
+            seen[name] = true
+            out[#out + 1] = {name = name, path = path}
+        end
+    end
+    p:close()
+    table.sort(out, function(a, b) return a.name < b.name end)
+    return out
+end
+
+-- ---- loading ------------------------------------------------------------------------------------------------------------
+local function fail(name, ...) error(("extension '%s': "):format(name) .. string.format(...), 0) end
+
+local function validate(name, module)
+    if type(module) ~= "table" then fail(name, "its module must return a table, not %s", type(module)) end
+    if module.api ~= ext.api then fail(name, "it was made for interface %s, this neap has %d", tostring(module.api), ext.api) end
+    local names = {}
+    for field in pairs(FIELDS) do names[#names + 1] = field end
+    for field, value in pairs(module) do
+        if not FIELDS[field] then fail(name, "unknown field '%s'%s", tostring(field), args.hint(tostring(field), names)) end
+        if type(value) ~= FIELDS[field] then fail(name, "field '%s' must be a %s, not %s", field, FIELDS[field], type(value)) end
+    end
+    return module
+end
+
+--- The table of an installed extension, checked but not turned on. Raises a message that names it.
+---@param name string
+function ext.load(name)
+    local ok, module = pcall(require, "neap.ext." .. name)
+    if not ok then
+        local text = tostring(module)
+        if text:find("module 'neap.ext." .. name .. "' not found", 1, true) then
+            local names = {}
+            for _, e in ipairs(ext.found()) do names[#names + 1] = e.name end
+            fail(name, "it is not installed%s (neap rocks install neap-ext-%s)", args.hint(name, names), name)
+        end
+        fail(name, "%s", text)
+    end
+    return validate(name, module)
+end
+
+--- Turns an extension on. Returns its table; when something is wrong with it, logs that and returns nil and the message.
+---@param name string
+---@param opts? table for its setup
+function ext.use(name, opts)
+    if type(name) ~= "string" then error("neap.use: expected the name of an extension", 2) end
+    if by_name[name] then return by_name[name] end
+    local ok, module = pcall(ext.load, name)
+    if ok then
+        local set_up, why = true, nil
+        if module.setup then set_up, why = pcall(module.setup, neap, opts or {}) end
+        if not set_up then ok, module = false, ("extension '%s': its setup failed: %s"):format(name, tostring(why)) end
+    end
+    if not ok then
+        failures[name] = module
+        log.error("left out: " .. tostring(module))
+        return nil, module
+    end
+    if module.keys then
+        for _, key in ipairs(module.keys) do require("neap.sensors").add_key(key) end
+    end
+    for command, definition in pairs(module.repl or {}) do require("neap.repl_commands")[command] = definition end
+    by_name[name], failures[name] = module, nil
+    active[#active + 1] = module
+    return module
+end
+
+--- The extensions that are on, in the order in which they were turned on.
+function ext.active() return active end
+
+--- The messages of those that were left out: {name = message}.
+function ext.failures() return failures end
+
+-- ---- what others ask ----------------------------------------------------------------------------------------------------
+--- Lets the extensions add their routes to an app. One that fails is named in the log.
+function ext.add_routes(app)
+    for _, module in ipairs(active) do
+        if module.routes then
+            local ok, why = pcall(module.routes, app)
+            if not ok then
+                failures[module.name] = ("extension '%s': its routes failed: %s"):format(module.name, tostring(why))
+                log.error(failures[module.name])
+            end
+        end
+    end
+end
+
+--- The decoder for a content type, or nil: fn(body, headers) -> list of readings.
+---@param content_type? string
+function ext.decoder(content_type)
+    local kind = content_type and content_type:match("^%s*([^;%s]+)")
+    for _, module in ipairs(kind and active or {}) do
+        local fn = module.decoders and module.decoders[kind:lower()]
+        if fn then return fn end
+    end
+end
+
+--- Lets the extensions add to /health; a failing one is named there.
+function ext.health(h)
+    for _, module in ipairs(active) do
+        local ok, why = true, nil
+        if module.health then ok, why = pcall(module.health, h) end
+        if not ok then failures[module.name] = tostring(why) end
+    end
+    if next(failures) then h.extensions_left_out = failures end
+end
+
+--- Forgets what is on; for specs.
+function ext.reset()
+    active, by_name, failures = {}, {}, {}
+end
+
+return ext
