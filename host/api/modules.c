@@ -29,7 +29,10 @@ static const luaL_Reg modules[] = {
     {NULL, NULL},
 };
 
+void ext_api_install(lua_State *L);
+
 void modules_install(lua_State *L) {
+    ext_api_install(L);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     luaL_setfuncs(L, modules, 0);
     lua_pop(L, 1);
