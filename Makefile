@@ -22,6 +22,7 @@ CFLAGS   += -std=gnu11 $(OPT) -Wall -Wextra -Wno-unused-parameter -Wmissing-prot
             -fvisibility=default -fPIC $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer)
 LDFLAGS  += $(if $(SANITIZER),-fsanitize=$(SANITIZER))
 
+,  := ,
 # ---- sources: every .c file in its folder belongs -------------------------------------------------------------------
 KERNEL_SRC := $(wildcard kernels/*.c)
 HOST_SRC   := $(wildcard host/*.c)
@@ -32,7 +33,7 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap lua/meta scripts -type f 2>/dev/null | sort)
 
-.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak clean ctest compdb install
+.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz dist clean ctest compdb install
 ## make              build build/neap
 all: setup
 	@$(MAKE) --no-print-directory build
@@ -88,12 +89,28 @@ $(BUILD)/ctest/%_host_test: spec/c/%_host_test.c $(BUILD)/libneap.a
 	@echo "  ctest $*_host"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
 
+# Fuzz targets (spec/fuzz/NAME_fuzz.c) with a driver of our own; `make fuzz` has libFuzzer drive them.
+FUZZERS := $(patsubst spec/fuzz/%_fuzz.c,$(BUILD)/ctest/fuzz_%,$(wildcard spec/fuzz/*_fuzz.c))
+$(BUILD)/ctest/fuzz_%: spec/fuzz/%_fuzz.c spec/fuzz/standalone.c $(BUILD)/libcore.a
+	@mkdir -p $(@D)
+	@echo "  fuzz  $*"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< spec/fuzz/standalone.c $(BUILD)/libcore.a $(PKG_LIBS)
+
+## make fuzz FUZZ=json SECONDS=60   libFuzzer on one decoder (clang)
+FUZZ ?= json
+SECONDS ?= 60
+fuzz:
+	@mkdir -p build/fuzz/$(FUZZ)
+	clang -g -O1 -fsanitize=fuzzer,address,undefined $(CPPFLAGS) -std=gnu11 -ffp-contract=off -Wno-everything -o build/fuzz/$(FUZZ)_fuzz \
+	    spec/fuzz/$(FUZZ)_fuzz.c $(filter-out host/http% host/redis% host/control%,$(HOST_SRC)) -lz -luv -lm -lpthread
+	build/fuzz/$(FUZZ)_fuzz -max_total_time=$(SECONDS) build/fuzz/$(FUZZ) spec/fuzz/corpus/$(FUZZ)
+
 ctest: $(CTESTS)
 	@rc=0; for t in $(CTESTS); do $$t || rc=1; done; exit $$rc
 
 ## make test         all specs and C tests (SANITIZER=address|undefined|thread for a sanitized build)
 test: setup-test
-	@$(MAKE) --no-print-directory build $(CTESTS)
+	@$(MAKE) --no-print-directory build $(CTESTS) $(FUZZERS)
 	@sh spec/run.sh $(BUILD) $(SPECS)
 
 ## make demo         the whole main job on a private Redis (DATA=file.csv LABELS=file.json for your own)
@@ -116,6 +133,34 @@ conformance: build
 ## make compdb       compile_commands.json for editors
 compdb:
 	@bear --output compile_commands.json -- $(MAKE) -B build
+
+## make bench        what neap is measured by, beside its peers (neap bench NAME for one)
+bench: build
+	@for b in $$($(BUILD)/neap bench --list); do echo "== neap bench $$b"; $(BUILD)/neap bench $$b || exit 1; done
+
+## make soak         the long counts of kills, fuzzing and leaks; results to spec/results/
+soak: setup-test
+	@sh spec/soak.sh
+
+# ---- packages ------------------------------------------------------------------------------------------------------
+## make install PREFIX=/usr/local DESTDIR=   binary, libneap, neap.h, pkg-config file, editor definitions
+install: build $(BUILD)/libneap.so
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/neap/meta
+	install -m 755 $(BUILD)/neap $(DESTDIR)$(PREFIX)/bin/neap
+	install -m 644 $(BUILD)/libneap.a $(BUILD)/libneap.so $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 host/include/neap.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 lua/meta/*.lua $(DESTDIR)$(PREFIX)/share/neap/meta/
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' host/include/neap.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/neap.pc
+	@if [ -f $(BUILD)/neap_cuda.so ]; then install -d $(DESTDIR)$(PREFIX)/lib/neap && install -m 644 $(BUILD)/neap_cuda.so $(DESTDIR)$(PREFIX)/lib/neap/; fi
+
+# The shared library leaves Lua to liblua5.4.so: the program and its C rocks then share one Lua.
+$(BUILD)/libneap.so: $(OBJ)
+	@echo "  link $@"
+	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $(OBJ) -llua5.4 $(filter-out -Wl$(,)-E -l:liblua5.4.a,$(PKG_LIBS))
+
+## make dist         a tarball that runs on another x86-64 machine: binary, its libraries, CUDA backend if built, redis-server
+dist: build
+	@sh scripts/dist.sh $(BUILD) $(VERSION)
 
 ## make clean        remove build/
 clean:

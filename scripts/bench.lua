@@ -9,6 +9,10 @@ local function names()
 end
 
 local args = require "neap.args"
+if arg[1] == "--list" then
+    print(table.concat(names(), "\n"))
+    return
+end
 local list, table_of = {}, {}
 for _, name in ipairs(names()) do
     table_of[name] = require("neap.bench." .. name)

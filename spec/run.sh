@@ -18,6 +18,9 @@ run() { # a program whose last line is "name: N passed, N failed"; one that dies
 }
 if [ $# = 0 ]; then
     for t in "$build"/ctest/*_test; do [ -x "$t" ] && run "$t"; done
+    for f in spec/fuzz/corpus/*; do # a short run; `make soak` has the long one
+        run "$build/ctest/fuzz_${f##*/}" "$f" 20000
+    done
     run "$build/neap" test
     # One file under plain busted: there the specs run on the main thread and a wait turns the loop.
     run busted --lua="$build/neap" -o neap.test_output spec/task_spec.lua
