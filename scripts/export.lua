@@ -30,10 +30,11 @@ local query = {from_us = time(opt.from, "--from"), to_us = time(opt.to, "--to"),
     source = opt.synthetic and "synthetic" or "real"}
 
 session.run("neap export", opt, function(here)
-    local out, why = io.stdout, nil
+    local out = io.stdout
     if opt.out then
-        out, why = io.open(opt.out, "w")
-        if not out then error("cannot write " .. why, 0) end
+        local file, why = io.open(opt.out, "w")
+        if not file then error("cannot write " .. why, 0) end
+        out = file
     end
     local names = opt.sensor and #opt.sensor > 0 and opt.sensor or here.store:sensors()
     local write, count = exporter.writer(opt.format, #names == 1, function(text) assert(out:write(text)) end), 0

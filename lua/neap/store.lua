@@ -177,6 +177,11 @@ local function flatten(entries)
     return times, values
 end
 
+local function reversed(list)
+    for i = 1, #list // 2 do list[i], list[#list + 1 - i] = list[#list + 1 - i], list[i] end
+    return list
+end
+
 ---@class neap.store.Query
 ---@field last? integer only the newest so many
 ---@field from_us? integer
@@ -204,8 +209,7 @@ function Store:history(sensor, query)
             end
             if #page > 0 then upto = "(" .. page[#page][1] end
         until #page == 0 or count >= wanted
-        for i = 1, #entries // 2 do entries[i], entries[#entries + 1 - i] = entries[#entries + 1 - i], entries[i] end
-        times, values = sort_and_merge(flatten(entries))
+        times, values = sort_and_merge(flatten(reversed(entries)))
     else
         times, values = sort_and_merge(self:all(stream))
     end
@@ -240,10 +244,23 @@ end
 ---@return integer[] times
 ---@return number[] values
 ---@return string id
+---@return boolean more there may be more behind them
 function Store:after(sensor, id, count)
     local entries = self.redis:raw("XRANGE", stream_key(sensor), "(" .. id, "+", "COUNT", count)
     local times, values = flatten(entries)
-    return times, values, #entries > 0 and entries[#entries][1] or id
+    return times, values, #entries > 0 and entries[#entries][1] or id, #entries == count
+end
+
+--- The readings of the last `count` entries up to and with the entry `id`, in order of event time.
+function Store:before(sensor, id, count)
+    local entries = self.redis:raw("XREVRANGE", stream_key(sensor), id, "-", "COUNT", count)
+    return sort_and_merge(flatten(reversed(entries)))
+end
+
+--- The ID of the last entry but one, "0-0" if there is none.
+function Store:id_before_last(sensor)
+    local entries = self.redis:raw("XREVRANGE", stream_key(sensor), "+", "-", "COUNT", 2)
+    return entries[2] and entries[2][1] or "0-0"
 end
 
 --- The newest reading by event time (which is not always the last to arrive), or nil.

@@ -1,0 +1,188 @@
+--- The HTTP routes of `neap serve`. Edit freely: each route is a few lines, and what it needs is in `here`.
+--
+--     api.routes(app, here)      -- app: neap.http's; here: the session, with scorer, stamp, limits and counters (see serve.lua)
+
+local decode = require "neap.decode"
+local ingest = require "neap.ingest"
+local json = require "neap.json"
+local log = require("neap.log").module "api"
+local metric = require "neap.metric"
+local when = require "neap.when"
+
+local api = {}
+
+local JSON <const> = {["Content-Type"] = "application/json"}
+local RETRY <const> = {["Content-Type"] = "application/json", ["Retry-After"] = "1"}
+
+local accepted = metric.counter("neap_readings_total", "Readings accepted and stored.")
+local refused = metric.counter("neap_readings_refused_total", "Readings refused, each named in its answer.")
+local failed = metric.counter("neap_batches_failed_total", "Batches answered 503 because they could not be stored.")
+
+-- ---- ingest ----
+
+--- A batch from any decoder: judge, store, wake the scorer. 2xx is answered only after Redis has answered.
+local function take(here, batch)
+    here.context.now_us = math.tointeger(neap.clock() * 1000000 // 1)
+    local taken = ingest.judge(batch, here.context)
+    if taken.count > 0 then
+        local ok, err = pcall(here.store.append, here.store, taken)
+        if not ok then
+            if type(err) ~= "table" or err.kind == "cancelled" then error(err, 0) end
+            failed:inc()
+            here.store_error = tostring(err)
+            log.error("a batch could not be stored", {error = here.store_error})
+            return nil
+        end
+        here.store_error = nil
+        accepted:inc(taken.count)
+        here.scorer:stored(taken.order)
+    end
+    if batch.refused > 0 then refused:inc(batch.refused) end
+    return taken
+end
+
+local function receive(here)
+    return function(req)
+        local batch, err = decode.try.json(req:text())
+        if not batch then return 400, ingest.not_understood(err), JSON end
+        local taken = take(here, batch)
+        if not taken then return 503, '{"status":"error","error":"The readings could not be stored now. Send them again."}', RETRY end
+        local status, text = ingest.answer(batch, taken)
+        return status, text, JSON
+    end
+end
+
+-- ---- sensors ----
+
+local function not_found(name)
+    return 404, {error = ("there is no sensor '%s'; /api/sensors lists them"):format(name)}
+end
+
+--- Readings are made up only where there are no real ones, and the answer says so.
+local function source_of(here, req, name)
+    local asked = req.query.source
+    if asked == "real" or asked == "synthetic" then return asked end
+    if not here.store:has(name, "real") and here.store:has(name, "synthetic") then return "synthetic" end
+    return "real"
+end
+
+local function describe(here, name)
+    local spec = here.specs:get(name)
+    local source = here.store:has(name, "real") and "real" or "synthetic"
+    local time_us, value = here.store:latest(name, source)
+    return {
+        name = name, unit = spec.unit, label = spec.label, described = spec.known, minimum = spec.minimum, maximum = spec.maximum,
+        synthetic = source == "synthetic", entries = here.store:entries(name, source),
+        latest = time_us and {time = when.iso(time_us), value = value} or json.null,
+    }
+end
+
+local function known(here, name) return here.store:has(name, "real") or here.store:has(name, "synthetic") or here.specs:has(name) end
+
+--- GET /api/sensors/:name/readings?last=100&from=..&to=..&source=real|synthetic&format=json|csv
+local function readings(here)
+    return function(req)
+        local name = req.params.name
+        if not known(here, name) then return not_found(name) end
+        local query = {source = source_of(here, req, name), last = math.tointeger(tonumber(req.query.last or req.query.limit or 256))}
+        for _, edge in ipairs {"from", "to"} do
+            local text = req.query[edge]
+            if text then
+                local time_us, why = when.parse(text)
+                if not time_us then return 400, {error = ("%s: %s"):format(edge, why)} end
+                query[edge .. "_us"] = time_us
+            end
+        end
+        if not query.last or query.last < 1 or query.last > 100000 then return 400, {error = "last must be from 1 to 100000"} end
+        local times, values = here.store:history(name, query)
+        local list = json.array {}
+        for i = 1, #times do list[i] = {time = when.iso(times[i]), value = values[i]} end
+        return {sensor = name, unit = here.specs:get(name).unit, synthetic = query.source == "synthetic", count = #list, readings = list}
+    end
+end
+
+local function latest(here)
+    return function(req)
+        local name = req.params.name
+        local source = source_of(here, req, name)
+        local time_us, value = here.store:latest(name, source)
+        if not time_us then return not_found(name) end
+        return {sensor = name, unit = here.specs:get(name).unit, time = when.iso(time_us), value = value, synthetic = source == "synthetic"}
+    end
+end
+
+--- The verdict, as a device polls it: anomaly_detected is 1 or 0 whatever else is known.
+local function status_of(here, name)
+    local text = here.store:get(name, "status")
+    local status = text and json.decode(text) or {state = "no model", anomaly_detected = 0, flagged_stretches = json.array {}}
+    status.restart, status.id, status.sensor = nil, nil, name
+    local silence = here.specs:get(name).silence
+    if silence then
+        local time_us = here.store:latest(name)
+        local quiet = time_us and neap.clock() - time_us / 1e6
+        if quiet and quiet > silence then
+            status.state, status.anomaly_detected, status.why = "anomaly", 1, "silence"
+            status.since = when.iso(time_us)
+        end
+    end
+    if status.state == "no model" then
+        status.hint = ("nothing forecasts this sensor yet: run `neap train %s`"):format(name)
+    end
+    return status
+end
+
+local function status(here)
+    return function(req)
+        local name = req.params.name
+        if not known(here, name) then return not_found(name) end
+        return status_of(here, name)
+    end
+end
+
+-- ---- the server itself ----
+
+--- /health is 200 while readings are accepted.
+local function health(here)
+    return function()
+        local ok, why = pcall(here.redis.ping, here.redis)
+        local answer = {
+            status = ok and "pass" or "fail", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at,
+            sensors = here.specs_path,
+            redis = {private = here.private, socket = here.socket, durability = here.durability, up = ok},
+            degraded = json.array {},
+        }
+        if not ok then answer.error = "Redis does not answer: " .. tostring(why) end
+        if here.durability_note then answer.degraded[1] = here.durability_note end
+        if not ok then return 503, answer, {["Retry-After"] = "1"} end
+        return answer
+    end
+end
+
+--- Put every route on the app.
+---@param app any
+---@param here table
+function api.routes(app, here)
+    app:get("/", function() return 200, "<h1>hello world</h1>", {["Content-Type"] = "text/html; charset=utf-8"} end)
+    app:post("/receive", receive(here))
+    app:get("/health", health(here))
+    app:get("/metrics", function()
+        return 200, here.metrics(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"}
+    end)
+    app:get("/api/sensors", function()
+        local list = json.array {}
+        for i, name in ipairs(here.store:sensors()) do list[i] = describe(here, name) end
+        return {count = #list, sensors = list}
+    end)
+    app:get("/api/sensors/:name", function(req)
+        local name = req.params.name
+        if not known(here, name) then return not_found(name) end
+        local answer = describe(here, name)
+        answer.status = status_of(here, name)
+        return answer
+    end)
+    app:get("/api/sensors/:name/readings", readings(here))
+    app:get("/api/sensors/:name/latest", latest(here))
+    app:get("/api/sensors/:name/status", status(here))
+end
+
+return api

@@ -1,0 +1,166 @@
+--- The server: workers, each with its own loop, connection to Redis, HTTP listener and share of the scoring.
+--
+-- `neap serve` calls serve.start(opt) on the main thread, which is worker 1; the others run serve.worker(opt as JSON) in
+-- threads of their own. They share nothing but Redis and short messages (worker.send). A user's app.lua adds routes:
+--
+--     -- app.lua
+--     return function(app, here)
+--         app:get("/hello", function(req) return {hello = here.specs.list[1].name} end)
+--     end
+
+local api = require "neap.api"
+local http = require "neap.http"
+local ingest = require "neap.ingest"
+local json = require "neap.json"
+local log = require("neap.log").module "serve"
+local metric = require "neap.metric"
+local scorer = require "neap.scorer"
+local session = require "neap.session"
+local task = require "neap.task"
+local worker = require "neap.worker"
+
+local serve = {}
+
+-- ---- how safe a 2xx is ----
+
+--- What Redis' own settings make of an acknowledged reading, in a word and in a sentence (nil when there is nothing to warn of).
+---@return string class "always", "everysec", "memory" or "unknown"
+---@return string? note
+function serve.durability(redis)
+    local ok, answer = pcall(redis.raw, redis, "CONFIG", "GET", "append*")
+    if not ok then return "unknown", "this Redis does not tell its settings: whether an acknowledged reading is on disk is unknown" end
+    local settings = {}
+    for i = 1, #answer, 2 do settings[answer[i]] = answer[i + 1] end
+    if settings.appendonly ~= "yes" then
+        return "memory", "this Redis has no append-only file: acknowledged readings are lost when it stops (appendonly yes)"
+    end
+    if settings.appendfsync == "always" then return "always" end
+    return settings.appendfsync or "unknown",
+        "this Redis syncs once a second or less: the last second of readings may be lost in a crash (appendfsync always)"
+end
+
+-- ---- metrics of all workers ----
+
+--- A function that asks every other worker for its numbers and adds them up.
+local function metrics_of(me, count)
+    if count == 1 then return metric.text end
+    local waiting
+    worker.on("metrics?", function(_, from) worker.send(from, "metrics", json.encode(metric.snapshot(), {nan = "null"})) end)
+    worker.on("metrics", function(text)
+        if not waiting then return end
+        waiting.list[#waiting.list + 1] = json.decode(text)
+        if #waiting.list == count then waiting.event:set() end
+    end)
+    local one_at_a_time = task.mutex()
+    return function()
+        return one_at_a_time:with(function()
+            waiting = {list = {metric.snapshot()}, event = task.event()}
+            worker.send("all", "metrics?", tostring(me))
+            waiting.event:wait(1) -- a worker that is busy for longer is left out this time
+            local text = metric.text(table.unpack(waiting.list))
+            waiting = nil
+            return text
+        end)
+    end
+end
+
+-- ---- one worker ----
+
+--- The routes and their surroundings for this thread.
+---@param here neap.Session
+---@param opt table
+local function build_app(here, opt)
+    local me, count = worker.self()
+    here.workers, here.started_at = count, neap.clock()
+    here.durability, here.durability_note = serve.durability(here.redis)
+    here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
+    worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
+    here.metrics = metrics_of(me, count)
+    here.store:load_sensors()
+    here.context = {
+        specs = here.specs, limits = ingest.limits(here.specs), stamp = ingest.stamper(neap.clock, me, count),
+        admit = function(name) return here.store:admit(name) end,
+    }
+    local app = http.app {name = "neap"}
+    api.routes(app, here)
+    if opt.app then
+        local chunk, why = loadfile(opt.app, "t")
+        if not chunk then error(why, 0) end
+        local add = chunk()
+        if type(add) ~= "function" then error(opt.app .. " must return function(app, here) ... end", 0) end
+        add(app, here)
+    end
+    return app
+end
+
+--- host and port of "127.0.0.1:5000", "[::1]:5000", ":5000" or "5000".
+---@param text string
+---@return string? host
+---@return integer|string port or why
+function serve.address(text)
+    local host, port = text:match("^%[(.+)%]:(%d+)$")
+    if not host then host, port = text:match("^([^:]*):(%d+)$") end
+    if not host then host, port = "", text:match("^(%d+)$") end
+    local number = math.tointeger(tonumber(port or ""))
+    if not number or number > 65535 then return nil, ("--listen wants HOST:PORT, such as 127.0.0.1:5000, not '%s'"):format(text) end
+    return host == "" and "127.0.0.1" or host, number
+end
+
+--- Runs in every thread but the first.
+---@param text string the options as JSON
+function serve.worker(text)
+    local opt = json.decode(text)
+    local here = session.open(opt)
+    local app = build_app(here, opt)
+    local server = app:listen {host = opt.host, port = opt.port}
+    worker.on("stop", function()
+        server:close(opt.drain)
+        here:close()
+    end)
+end
+
+-- ---- the main thread ----
+
+local function banner(here, opt, port)
+    local host = opt.host:find(":", 1, true) and "[" .. opt.host .. "]" or opt.host
+    io.write(("neap %s listens on http://%s:%d (%d worker%s)\n"):format(neap.version, host, port, here.workers,
+        here.workers == 1 and "" or "s"))
+    if here.private then
+        io.write(("  Redis    private, socket %s\n"):format(here.socket))
+    else
+        io.write "  Redis    external\n"
+    end
+    io.write(("  safety   %s\n"):format(here.durability_note or "an acknowledged reading is on disk (appendfsync always)"))
+    io.write(("  sensors  %s, %d described; others are accepted too\n"):format(here.specs_path, #here.specs.list))
+    io.write(("  try      curl -d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' http://%s:%d/receive\n"):format(host, port))
+    io.stdout:flush()
+end
+
+--- Serve until SIGTERM or Ctrl-C.
+---@param opt table the parsed command line
+function serve.start(opt)
+    local host, port = serve.address(opt.listen)
+    if not host then error(port, 0) end
+    opt.host, opt.port, opt.drain = host, port, 5
+
+    local here <close> = session.open(opt, {serve = true})
+    local stop = task.event()
+    neap.on_signal("TERM", function() stop:set "SIGTERM" end)
+    neap.on_signal("INT", function() stop:set "Ctrl-C" end)
+
+    if opt.workers > 1 then -- the port must be known before the others listen on it; Redis' address too
+        worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
+    end
+    local for_others = {app = opt.app, sensors = opt.sensors, data = opt.data, host = host, port = port, drain = opt.drain,
+        redis = here.private and "unix://" .. here.socket or opt.redis, most_sensors = opt.most_sensors}
+    worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
+    local app = build_app(here, opt)
+    local server = app:listen {host = host, port = port}
+    banner(here, opt, server.port or port)
+
+    local _, why = stop:wait()
+    log.info("stopping", {why = why})
+    server:close(opt.drain)
+end
+
+return serve

@@ -1,0 +1,23 @@
+-- neap serve: take readings over HTTP, keep them in Redis, score them as they come.
+local args = require "neap.args"
+local serve = require "neap.serve"
+local session = require "neap.session"
+
+local opt = args.parse {
+    name = "neap serve",
+    summary = "Take readings over HTTP (POST /receive), keep them safely in Redis, and score them as they arrive.\n"
+        .. "GET /health answers 200 when it is ready; GET /api/sensors shows what is there.",
+    positional = {{"app.lua", key = "app", optional = true, help = "a Lua file of your own that adds routes: return function(app, here)"}},
+    options = session.options {
+        {"--listen", value = "HOST:PORT", default = "127.0.0.1:5000", help = "where to listen"},
+        {"--workers", type = "integer", min = 1, max = 64, default = 1, help = "threads that answer requests"},
+        {"--most-sensors", type = "integer", min = 1, default = 10000, help = "how many sensors may register themselves"},
+    },
+    example = "neap serve --listen 127.0.0.1:5000 --data neap-data",
+}
+
+local ok, err = pcall(serve.start, opt)
+if not ok then
+    io.stderr:write("neap serve: ", tostring(err), "\n")
+    os.exit(1, true)
+end
