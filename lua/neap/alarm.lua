@@ -45,8 +45,9 @@ end
 ---@param time_us integer
 ---@param p number?
 ---@param why? string which detector speaks
+---@param certain? boolean raise at once: what spoke has weighed its evidence already
 ---@return "raised"|"cleared"|nil
-function Alarm:update(time_us, p, why)
+function Alarm:update(time_us, p, why, certain)
     if not p then return nil end
     local recent = self.recent
     table.insert(recent, 1, p < self.raise and time_us or false)
@@ -66,8 +67,8 @@ function Alarm:update(time_us, p, why)
     for i = 1, #recent do
         if recent[i] then surprising, first = surprising + 1, recent[i] end
     end
-    if surprising < self.need then return nil end
-    self.open = {from_us = first, to_us = time_us, p = p, why = why or "forecast"}
+    if surprising < self.need and not certain then return nil end
+    self.open = {from_us = first or time_us, to_us = time_us, p = p, why = why or "forecast"}
     self.recent = {}
     return "raised"
 end

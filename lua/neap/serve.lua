@@ -69,8 +69,9 @@ end
 --- The routes and their surroundings for this thread.
 ---@param here neap.Session
 ---@param opt table
-local function build_app(here, opt)
-    local me, count = worker.self()
+---@param me integer this worker's number
+---@param count integer how many there are
+local function build_app(here, opt, me, count)
     here.workers, here.started_at = count, neap.clock()
     here.durability, here.durability_note = serve.durability(here.redis)
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
@@ -111,7 +112,7 @@ end
 function serve.worker(text)
     local opt = json.decode(text)
     local here = session.open(opt)
-    local app = build_app(here, opt)
+    local app = build_app(here, opt, worker.self())
     local server = app:listen {host = opt.host, port = opt.port}
     worker.on("stop", function()
         server:close(opt.drain)
@@ -148,15 +149,16 @@ function serve.start(opt)
     neap.on_signal("TERM", function() stop:set "SIGTERM" end)
     neap.on_signal("INT", function() stop:set "Ctrl-C" end)
 
-    if opt.workers > 1 then -- the port must be known before the others listen on it; Redis' address too
-        worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
-    end
-    local for_others = {app = opt.app, sensors = opt.sensors, data = opt.data, host = host, port = port, drain = opt.drain,
-        redis = here.private and "unix://" .. here.socket or opt.redis, most_sensors = opt.most_sensors}
-    worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
-    local app = build_app(here, opt)
+    local app = build_app(here, opt, 1, opt.workers)
     local server = app:listen {host = host, port = port}
-    banner(here, opt, server.port or port)
+    port = server.port or port -- with port 0 the system chooses one; the others must have the same
+    if opt.workers > 1 then
+        worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
+        local for_others = {app = opt.app, sensors = opt.sensors, data = opt.data, host = host, port = port, drain = opt.drain,
+            redis = here.private and "unix://" .. here.socket or opt.redis, most_sensors = opt.most_sensors}
+        worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
+    end
+    banner(here, opt, port)
 
     local _, why = stop:wait()
     log.info("stopping", {why = why})
