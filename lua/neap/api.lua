@@ -148,11 +148,11 @@ local function health(here)
         local answer = {
             status = ok and "pass" or "fail", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at,
             sensors = here.specs_path,
-            redis = {private = here.private, socket = here.socket, durability = here.durability, up = ok},
+            redis = {private = here.private, socket = here.socket, durability = here.durability.class, up = ok},
             degraded = json.array {},
         }
         if not ok then answer.error = "Redis does not answer: " .. tostring(why) end
-        if here.durability_note then answer.degraded[1] = here.durability_note end
+        if here.durability.class ~= "always" then answer.degraded[1] = here.durability.text end
         if not ok then return 503, answer, {["Retry-After"] = "1"} end
         return answer
     end

@@ -1,12 +1,12 @@
 --- The demonstration behind `neap demo` and `make demo`; each step is a function of a few lines.
 
 local alarm = require "neap.alarm"
-local child = require "neap.child"
 local csv = require "neap.csv"
 local detector = require "neap.detector"
 local http = require "neap.http"
 local json = require "neap.json"
 local plot = require "neap.plot"
+local process = require "neap.process"
 local review = require "neap.review"
 local session = require "neap.session"
 local task = require "neap.task"
@@ -57,6 +57,30 @@ end
 
 -- ---- the steps ----
 
+--- The program that runs this.
+local function program()
+    local lowest = 0
+    while arg[lowest - 1] do lowest = lowest - 1 end
+    return lowest < 0 and arg[lowest] or "neap"
+end
+
+--- A real server as a child process, and its address.
+local function serve(dir)
+    local server = process.spawn {program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data",
+        stdout = "pipe", stderr = "file", path = dir .. "/serve.log"}
+    local url
+    repeat
+        local line = server:line(20)
+        if not line then
+            local f = io.open(dir .. "/serve.log")
+            error("the server did not start: " .. (f and f:read "a" or "it said nothing"), 0)
+        end
+        io.write("  ", line, "\n")
+        url = url or line:match "(http://%S+)"
+    until line:find("  try", 1, true)
+    return server, url
+end
+
 local function post_all(url, name, list)
     local bar = term.progress {label = "posting", total = #list}
     local sent, started = 0, task.now()
@@ -104,7 +128,8 @@ local function score_all(times, values)
         seen:update(times[i], v.flagged and 0 or v.p and math.max(v.p, seen.raise) or nil, v.why, v.flagged)
         if i % 500 == 0 then bar:update(i) end
     end
-    bar:done(("%d readings scored, each from those before it alone, %.0f us a reading"):format(#times, (task.now() - started) / #times * 1e6))
+    bar:done(("%d readings scored, each from those before it alone, %.0f us a reading"):format(#times,
+        (task.now() - started) / #times * 1e6))
     local stretches = table.move(seen.stretches, 1, #seen.stretches, 1, {})
     stretches[#stretches + 1] = seen.open
     return stretches, {forecast = forecasts, lower = lower, upper = upper}
@@ -165,10 +190,7 @@ function demo.run(opt)
         when.iso(list[1].time_us), when.iso(list[#list].time_us), #incidents, #incidents == 1 and "" or "s"))
 
     heading "Serving"
-    local server <close> = child.start({"serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data"},
-        {until_line = "try ", log = dir .. "/serve.log"})
-    io.write(server.output)
-    local url = server.output:match("(http://[%d.:]+)")
+    local server <close>, url = serve(dir) -- luacheck: ignore 211
 
     heading "Readings in, a network trained, every reading scored"
     local sent = post_all(url, name, list)

@@ -1,7 +1,8 @@
 --- The server: workers, each with its own loop, connection to Redis, HTTP listener and share of the scoring.
 --
 -- `neap serve` calls serve.start(opt) on the main thread, which is worker 1; the others run serve.worker(opt as JSON) in
--- threads of their own. They share nothing but Redis and short messages (worker.send). A user's app.lua adds routes:
+-- threads of their own. They share nothing but Redis and short messages (worker.send). A user's app.lua adds routes, or
+-- returns an app of its own to be served instead:
 --
 --     -- app.lua
 --     return function(app, here)
@@ -20,24 +21,6 @@ local task = require "neap.task"
 local worker = require "neap.worker"
 
 local serve = {}
-
--- ---- how safe a 2xx is ----
-
---- What Redis' own settings make of an acknowledged reading, in a word and in a sentence (nil when there is nothing to warn of).
----@return string class "always", "everysec", "memory" or "unknown"
----@return string? note
-function serve.durability(redis)
-    local ok, answer = pcall(redis.raw, redis, "CONFIG", "GET", "append*")
-    if not ok then return "unknown", "this Redis does not tell its settings: whether an acknowledged reading is on disk is unknown" end
-    local settings = {}
-    for i = 1, #answer, 2 do settings[answer[i]] = answer[i + 1] end
-    if settings.appendonly ~= "yes" then
-        return "memory", "this Redis has no append-only file: acknowledged readings are lost when it stops (appendonly yes)"
-    end
-    if settings.appendfsync == "always" then return "always" end
-    return settings.appendfsync or "unknown",
-        "this Redis syncs once a second or less: the last second of readings may be lost in a crash (appendfsync always)"
-end
 
 -- ---- metrics of all workers ----
 
@@ -73,7 +56,7 @@ end
 ---@param count integer how many there are
 local function build_app(here, opt, me, count)
     here.workers, here.started_at = count, neap.clock()
-    here.durability, here.durability_note = serve.durability(here.redis)
+    here.durability = here.redis:durability()
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
     worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
     here.metrics = metrics_of(me, count)
@@ -87,9 +70,14 @@ local function build_app(here, opt, me, count)
     if opt.app then
         local chunk, why = loadfile(opt.app, "t")
         if not chunk then error(why, 0) end
-        local add = chunk()
-        if type(add) ~= "function" then error(opt.app .. " must return function(app, here) ... end", 0) end
-        add(app, here)
+        local mine = chunk()
+        if type(mine) == "function" then
+            mine(app, here)
+        elseif (type(mine) == "table" or type(mine) == "userdata") and mine.listen then
+            app = mine
+        else
+            error(opt.app .. " must return function(app, here) ... end, or an app of its own", 0)
+        end
     end
     return app
 end
@@ -131,7 +119,7 @@ local function banner(here, opt, port)
     else
         io.write "  Redis    external\n"
     end
-    io.write(("  safety   %s\n"):format(here.durability_note or "an acknowledged reading is on disk (appendfsync always)"))
+    io.write(("  safety   %s\n"):format(here.durability.text))
     io.write(("  sensors  %s, %d described; others are accepted too\n"):format(here.specs_path, #here.specs.list))
     io.write(("  try      curl -d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' http://%s:%d/receive\n"):format(host, port))
     io.stdout:flush()

@@ -4,15 +4,17 @@
 --     local here = session.open(opt)            -- here.specs, here.redis, here.store, here.data
 --
 -- The private Redis lives in the data directory; a second command beside a running server joins it, and the last one to leave
--- ends it. The starter kit's REDIS_HOST, REDIS_PORT, REDIS_DB and REDIS_PASSWORD are honoured as REDIS_URL is.
+-- ends it. REDIS_URL and the starter kit's REDIS_HOST, ... choose another one, unless --data or --redis was given. The session's
+-- client is also the default client of neap.redis, so that a user's own Lua talks to the same Redis.
 
+local redis = require "neap.redis"
 local sensors = require "neap.sensors"
 local store = require "neap.store"
 
 local session = {}
 
 local COMMON <const> = {
-    {"--data", value = "DIR", default = os.getenv "NEAP_DATA" or "neap-data", help = "where the private Redis and the models live"},
+    {"--data", value = "DIR", help = "where the private Redis and the models live (default: NEAP_DATA, or neap-data)"},
     {"--redis", value = "URL", help = "use this Redis, such as redis://host:6379/0 or unix:///path; also REDIS_URL"},
     {"--sensors", value = "FILE", help = "sensor specs; sensors.lua or scripts/sensors.lua if not given"},
 }
@@ -41,42 +43,31 @@ function session.specs(path)
     return sensors.parse(neap.asset "scripts/sensors.lua", "neap's own scripts/sensors.lua"), "(inside neap)"
 end
 
---- REDIS_URL, or one made of the starter kit's variables; nil when there is none.
-local function url_from_environment()
-    local url = os.getenv "REDIS_URL"
-    if url and url ~= "" then return url end
-    local host, port = os.getenv "REDIS_HOST", os.getenv "REDIS_PORT"
-    if not host and not port then return nil end
-    local password = os.getenv "REDIS_PASSWORD"
-    local escaped = password and password ~= "" and
-        ":" .. password:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end) .. "@" or ""
-    return ("redis://%s%s:%s/%s"):format(escaped, host or "localhost", port or "6379", os.getenv "REDIS_DB" or "0")
-end
-
 ---@class neap.Session
 ---@field specs neap.Specs
 ---@field specs_path string
 ---@field redis any
 ---@field store any
 ---@field data string
+---@field url? string of an external Redis
 ---@field private boolean
 ---@field socket? string the private Redis' socket
 
 --- ARGS: the parsed command line. RETURN: a session; close it (or let it be closed) to leave the private Redis.
 ---@param opt table
----@param more? {serve?: boolean, specs?: boolean}
+---@param more? {serve?: boolean}
 ---@return neap.Session
 function session.open(opt, more)
-    local redis = require "neap.redis"
-    local self = {data = opt.data}
+    local self = {data = opt.data or os.getenv "NEAP_DATA" or "neap-data"}
     self.specs, self.specs_path = session.specs(opt.sensors)
-    local url = opt.redis or url_from_environment()
-    if url then
-        self.redis, self.private = redis.connect(url), false
+    self.url = opt.redis or not opt.data and redis.environment_url() or nil
+    if self.url then
+        redis.configure {url = self.url}
     else
-        self.redis, self.private = redis.private {dir = opt.data, serve = more and more.serve or false}, true
-        self.socket = self.redis.socket
+        redis.configure {data = self.data, serve = more and more.serve or false}
     end
+    self.redis, self.private = redis.default(), not self.url
+    self.socket = self.private and self.redis.socket or nil
     self.store = store.new(self.redis, {specs = self.specs, most_sensors = opt.most_sensors})
     return setmetatable(self, {__index = session, __close = session.close})
 end
