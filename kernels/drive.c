@@ -34,13 +34,15 @@ static int polled(const neap_progress *p) { return p && p->poll && p->poll(p->ud
 
 static int predict_one(const neap_kernels *k, neap_predict_job *j, neap_work *work, const neap_progress *p) {
     const neap_net *net = j->net;
+    int direct = j->data->x && !j->loss && net->ldx == j->data->ldx && !(net->layer[0].narrow && net->in < net->ldx); /* rows already laid out: no copy */
     double sum = 0.0;
+    if (j->loss && j->data->x && !j->data->y) return NEAP_ERR_INVALID;
     for (int64_t at = 0; at < j->data->n; at += work->rows) {
         int rows = j->data->n - at < work->rows ? (int)(j->data->n - at) : work->rows;
         const float *x = work->x;
         long ldx = net->ldx;
         float *out = j->out ? j->out + at * net->out : work->z;
-        if (j->data->x && !j->loss && net->ldx == j->data->ldx) x = j->data->x + at * ldx; /* rows already laid out: no copy */
+        if (direct) x = j->data->x + at * ldx;
         else k->gather(net, j->data, NULL, at, rows, work->x, j->loss ? work->y : NULL);
         k->forward(net, j->w, x, ldx, rows, out, work);
         if (j->loss) sum += loss_of(j->hyper, out, work->y, (int64_t)rows * net->out);
@@ -55,7 +57,7 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
     int64_t n = j->train->n;
     j->best_loss = INFINITY;
     j->best_epoch = j->epochs_done = 0;
-    if (n < 1 || n >= UINT32_MAX || j->batch < 1) return NEAP_ERR_INVALID;
+    if (n < 1 || n >= UINT32_MAX || j->batch < 1 || (j->train->x && !j->train->y)) return NEAP_ERR_INVALID;
     for (int e = 0; e < j->epochs; e++) {
         neap_perm perm;
         neap_perm_init(&perm, (uint32_t)n, j->seed, (uint64_t)(j->epoch0 + e));

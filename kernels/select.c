@@ -16,8 +16,11 @@ const neap_kernels *neap_kernels_named(const char *name) {
 
 const neap_kernels *neap_kernels_cpu(void) {
     static const char *const order[] = {"avx512", "avx2", "scalar"};
+    static _Atomic(const neap_kernels *) chosen; /* two threads that race choose the same */
+    const neap_kernels *k = chosen;
+    if (k) return k;
     const char *wish = getenv("NEAP_ISA");
-    const neap_kernels *k = wish && *wish ? neap_kernels_named(wish) : NULL;
+    if (wish && *wish) k = neap_kernels_named(wish);
     for (int i = 0; !k && i < 3; i++) k = neap_kernels_named(order[i]);
-    return k;
+    return chosen = k;
 }

@@ -14,6 +14,8 @@ int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
 int luaopen_neap_redis_core(lua_State *L);
+int luaopen_neap_tensor(lua_State *L);
+int luaopen_neap_mlp_core(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
@@ -26,6 +28,8 @@ static const luaL_Reg modules[] = {
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
     {"neap.redis.core", luaopen_neap_redis_core},
+    {"neap.tensor", luaopen_neap_tensor},
+    {"neap.mlp.core", luaopen_neap_mlp_core},
     {NULL, NULL},
 };
 

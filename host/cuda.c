@@ -1,0 +1,76 @@
+/* cuda.c: finding and opening neap_cuda.so: NEAP_CUDA names the file, else beside the executable, in ../lib/neap, or where the loader looks. It is
+   tried only if libcuda.so.1 opens, so that a machine without a driver pays one failed dlopen, once. */
+#include "host/cuda.h"
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct neap_cuda_entry {
+    const neap_kernels *kernels;
+    const char *(*error)(void);
+} neap_cuda_entry;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static neap_cuda_entry entry; /* set once, then read only */
+static char why[256] = "not tried";
+static int driver; /* libcuda.so.1 opened */
+
+static void *open_backend(void) {
+    char path[4096], exe[4000];
+    const char *wish = getenv("NEAP_CUDA");
+    if (wish && *wish) return dlopen(wish, RTLD_NOW | RTLD_LOCAL);
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n > 0) {
+        exe[n] = 0;
+        char *slash = strrchr(exe, '/');
+        if (slash) *slash = 0;
+        static const char *const places[] = {"%s/neap_cuda.so", "%s/../lib/neap/neap_cuda.so"};
+        for (int i = 0; i < 2; i++) {
+            snprintf(path, sizeof path, places[i], exe);
+            if (!access(path, R_OK)) return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        }
+    }
+    return dlopen("neap_cuda.so", RTLD_NOW | RTLD_LOCAL);
+}
+
+static void find(void) {
+    const char *off = getenv("NEAP_CUDA");
+    if (off && !strcmp(off, "off")) {
+        snprintf(why, sizeof why, "switched off by NEAP_CUDA=off");
+        return;
+    }
+    void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!cuda) {
+        snprintf(why, sizeof why, "there is no NVIDIA driver here (libcuda.so.1 does not open)");
+        return;
+    }
+    driver = 1;
+    void *so = open_backend();
+    if (!so) {
+        snprintf(why, sizeof why, "neap_cuda.so does not open: %s", dlerror());
+        return;
+    }
+    int (*start)(uint32_t, neap_cuda_entry *) = (int (*)(uint32_t, neap_cuda_entry *))dlsym(so, "neap_cuda_open");
+    if (!start) snprintf(why, sizeof why, "neap_cuda.so is of another kind: it has no entry point");
+    else if (start(NEAP_KERNELS_ABI, &entry)) {
+        snprintf(why, sizeof why, "%s", entry.error ? entry.error() : "neap_cuda.so does not start");
+        entry.kernels = NULL;
+    }
+}
+
+const neap_kernels *neap_cuda_kernels(void) {
+    pthread_once(&once, find);
+    return entry.kernels;
+}
+
+const char *neap_cuda_error(void) { return entry.kernels && entry.error ? entry.error() : why; }
+
+/* One small model is about 3 times faster on a large GPU than on a core, a fleet hundreds of times; a context costs 0.4 s. */
+int neap_cuda_worth(double flop, size_t models) {
+    if (flop < 2e11 || (models < 16 && flop < 4e12)) return 0;
+    pthread_once(&once, find);
+    return driver && entry.kernels != NULL;
+}
