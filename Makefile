@@ -33,7 +33,7 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap lua/meta scripts -type f 2>/dev/null | sort)
 
-.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz dist clean ctest compdb install
+.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz dist compat clean ctest compdb install
 ## make              build build/neap
 all: setup
 	@$(MAKE) --no-print-directory build
@@ -129,6 +129,10 @@ check-lua:
 ## make conformance SUITES=DIR   public suites that are not in the tree (Lua's own tests, JSONTestSuite, line protocol)
 conformance: build
 	@sh spec/conformance/run.sh $(BUILD)/neap "$(SUITES)"
+
+## make compat       compile check against the next Debian's headers (hiredis 1.x, libmicrohttpd 1.0, Lua 5.4.7)
+compat:
+	@sh spec/compat.sh
 
 ## make compdb       compile_commands.json for editors
 compdb:
