@@ -31,7 +31,7 @@ OBJ        := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC) $(API_SRC)) 
 CORE_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC))
 CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
-EMBEDDED   := $(shell find lua/neap lua/meta scripts -type f 2>/dev/null | sort)
+EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -type f 2>/dev/null | sort)
 
 .PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz dist compat clean ctest compdb install
 ## make              build build/neap

@@ -190,14 +190,21 @@ static int change_case(neap_edit *e, int key) {
 /* ---- keys ----------------------------------------------------------------------------------------------------------- */
 static int meta(neap_edit *e, int c) {
     switch (c) {
-    case 'b': case 'B': e->cursor = word_left(e); return 0;
-    case 'f': case 'F': e->cursor = word_right(e); return 0;
-    case 'd': case 'D': return kill_range(e, e->cursor, word_right(e), 0);
-    case 127: case 8: return kill_range(e, word_left(e), e->cursor, 1);
+    case 'b':
+    case 'B': e->cursor = word_left(e); return 0;
+    case 'f':
+    case 'F': e->cursor = word_right(e); return 0;
+    case 'd':
+    case 'D': return kill_range(e, e->cursor, word_right(e), 0);
+    case 127:
+    case 8: return kill_range(e, word_left(e), e->cursor, 1);
     case '<': e->cursor = 0; return 0;
     case '>': e->cursor = e->text.len; return 0;
-    case 'u': case 'l': case 'c': return change_case(e, c);
-    case '\r': case '\n': return insert(e, "\n", 1); /* a new line without asking whether the text is complete */
+    case 'u':
+    case 'l':
+    case 'c': return change_case(e, c);
+    case '\r':
+    case '\n': return insert(e, "\n", 1); /* a new line without asking whether the text is complete */
     }
     return 0;
 }
@@ -239,25 +246,33 @@ static int press(neap_edit *e, int key) {
     if (key & KEY_META) return meta(e, key & 255);
     switch (key) {
     case KEY_TEXT: return text_key(e);
-    case 1: case KEY_HOME: e->cursor = line_start(e, e->cursor); return 0;
-    case 5: case KEY_END: e->cursor = line_end(e, e->cursor); return 0;
-    case 2: case KEY_LEFT: e->cursor = edit_prev(s, e->cursor); return 0;
-    case 6: case KEY_RIGHT: e->cursor = edit_next(s, e->text.len, e->cursor); return 0;
+    case 1:
+    case KEY_HOME: e->cursor = line_start(e, e->cursor); return 0;
+    case 5:
+    case KEY_END: e->cursor = line_end(e, e->cursor); return 0;
+    case 2:
+    case KEY_LEFT: e->cursor = edit_prev(s, e->cursor); return 0;
+    case 6:
+    case KEY_RIGHT: e->cursor = edit_next(s, e->text.len, e->cursor); return 0;
     case 3: return NEAP_EDIT_INTERRUPT;
     case 4:
         if (e->text.len == 0) return NEAP_EDIT_EOF;
         /* fall through */
     case KEY_DELETE: return erase(e, e->cursor, edit_next(s, e->text.len, e->cursor));
-    case 8: case 127: return erase(e, edit_prev(s, e->cursor), e->cursor);
+    case 8:
+    case 127: return erase(e, edit_prev(s, e->cursor), e->cursor);
     case 9: return NEAP_EDIT_TAB;
-    case 10: case 13: return NEAP_EDIT_ENTER;
+    case 10:
+    case 13: return NEAP_EDIT_ENTER;
     case 11: {
         size_t end = line_end(e, e->cursor);
         return kill_range(e, e->cursor, end == e->cursor && end < e->text.len ? end + 1 : end, 0);
     }
     case 12: return clear_screen(e);
-    case 14: case KEY_DOWN: return vertical(e, 1);
-    case 16: case KEY_UP: return vertical(e, -1);
+    case 14:
+    case KEY_DOWN: return vertical(e, 1);
+    case 16:
+    case KEY_UP: return vertical(e, -1);
     case 18: return edit_search_begin(e);
     case 20: return transpose(e);
     case 21: return kill_range(e, line_start(e, e->cursor), e->cursor, 1);

@@ -35,10 +35,10 @@ int neap_edit_start(neap_edit *e, const char *prompt, const char *more);
 int neap_edit_feed(neap_edit *e, const char *bytes, size_t n, size_t *used);
 
 const char *neap_edit_text(const neap_edit *e, size_t *len, size_t *cursor); /* borrowed until the next call; bytes */
-int neap_edit_newline(neap_edit *e);                    /* after ENTER: the text goes on in a new line */
-int neap_edit_finish(neap_edit *e, int remember);       /* after ENTER: leaves the text on the screen, puts it into the history, hides the editor */
-void neap_edit_abandon(neap_edit *e);                   /* after INTERRUPT or EOF: leaves the text on the screen, forgets it, hides the editor */
-int neap_edit_set(neap_edit *e, const char *text);      /* replaces the text (a line fetched from somewhere); cursor at its end */
+int neap_edit_newline(neap_edit *e);                                         /* after ENTER: the text goes on in a new line */
+int neap_edit_finish(neap_edit *e, int remember);  /* after ENTER: leaves the text on the screen, puts it into the history, hides the editor */
+void neap_edit_abandon(neap_edit *e);              /* after INTERRUPT or EOF: leaves the text on the screen, forgets it, hides the editor */
+int neap_edit_set(neap_edit *e, const char *text); /* replaces the text (a line fetched from somewhere); cursor at its end */
 
 /* After TAB: `words` can stand for text[from..cursor]. Inserts what they have in common; with nothing to insert, lists them under the line. */
 int neap_edit_complete(neap_edit *e, size_t from, const char *const *words, size_t n);

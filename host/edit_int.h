@@ -9,7 +9,17 @@
 enum {
     KEY_NONE = -1,
     KEY_TEXT = 256,
-    KEY_UP, KEY_DOWN, KEY_LEFT, KEY_RIGHT, KEY_HOME, KEY_END, KEY_DELETE, KEY_WORD_LEFT, KEY_WORD_RIGHT, KEY_PASTE_END, KEY_PASTE,
+    KEY_UP,
+    KEY_DOWN,
+    KEY_LEFT,
+    KEY_RIGHT,
+    KEY_HOME,
+    KEY_END,
+    KEY_DELETE,
+    KEY_WORD_LEFT,
+    KEY_WORD_RIGHT,
+    KEY_PASTE_END,
+    KEY_PASTE,
     KEY_META = 512 /* | the byte */
 };
 
@@ -17,8 +27,8 @@ enum {
 typedef struct edit_keys {
     unsigned char seq[32];
     int len;
-    int need;     /* bytes that the UTF-8 character in seq still needs */
-    int pasting;  /* between the two marks of a bracketed paste */
+    int need;    /* bytes that the UTF-8 character in seq still needs */
+    int pasting; /* between the two marks of a bracketed paste */
 } edit_keys;
 
 int edit_key_next(edit_keys *k, unsigned char byte); /* a key or KEY_NONE; for KEY_TEXT the bytes are seq[0..len) until the next call */
@@ -37,10 +47,10 @@ struct neap_edit {
     neap_buf text;
     size_t cursor;
     char *prompt, *more;
-    neap_buf kill;         /* ^Y gives it back */
-    int killing;           /* the last command killed too: the next one appends */
+    neap_buf kill; /* ^Y gives it back */
+    int killing;   /* the last command killed too: the next one appends */
     edit_undo undo[EDIT_UNDO_MAX];
-    int undo_len, typing;  /* typing: the last command inserted text, no new undo step yet */
+    int undo_len, typing; /* typing: the last command inserted text, no new undo step yet */
     /* view */
     int columns, rows;     /* the terminal's */
     int shown, cursor_row; /* is it on the screen, and in which of its rows the cursor stands */
@@ -48,17 +58,17 @@ struct neap_edit {
     /* history */
     char **history;
     size_t history_len, history_cap, history_max;
-    size_t browse;         /* entry shown, == history_len: the draft */
+    size_t browse; /* entry shown, == history_len: the draft */
     char *draft, *path;
     /* ^R search */
     int searching;
     neap_buf query;
-    size_t found;          /* entry, or history_len for none */
+    size_t found; /* entry, or history_len for none */
     char *before_search;
 };
 
-int edit_draw(neap_edit *e);                   /* redraws prompt, text and cursor: 0 or NEAP_ERR_MEMORY */
-void edit_end(neap_edit *e, const char *tail); /* cursor behind the last row, then tail; the editor is off the screen */
+int edit_draw(neap_edit *e);                           /* redraws prompt, text and cursor: 0 or NEAP_ERR_MEMORY */
+void edit_end(neap_edit *e, const char *tail);         /* cursor behind the last row, then tail; the editor is off the screen */
 int edit_width(const char *s, size_t n, size_t *used); /* columns of the first character; its bytes in *used */
 int edit_replace(neap_edit *e, const char *text);      /* whole text, cursor at its end */
 int edit_browse(neap_edit *e, int direction);          /* -1 older, 1 newer */

@@ -28,8 +28,10 @@ static int sequence(edit_keys *k) {
     case 'F': return KEY_END;
     case '~':
         switch (number) {
-        case 1: case 7: return KEY_HOME;
-        case 4: case 8: return KEY_END;
+        case 1:
+        case 7: return KEY_HOME;
+        case 4:
+        case 8: return KEY_END;
         case 3: return KEY_DELETE;
         case 200: k->pasting = 1; return KEY_PASTE;
         case 201: k->pasting = 0; return KEY_PASTE_END;

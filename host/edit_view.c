@@ -25,7 +25,7 @@ static unsigned decode(const unsigned char *s, size_t n, size_t *used) {
 
 int edit_width(const char *s, size_t n, size_t *used) {
     static const unsigned zero[][2] = {{0x300, 0x36F}, {0x200B, 0x200F}, {0x20D0, 0x20FF}, {0xFE00, 0xFE0F}};
-    static const unsigned wide[][2] = {{0x1100, 0x115F}, {0x2E80, 0xA4CF}, {0xAC00, 0xD7A3}, {0xF900, 0xFAFF}, {0xFE30, 0xFE6F},
+    static const unsigned wide[][2] = {{0x1100, 0x115F}, {0x2E80, 0xA4CF}, {0xAC00, 0xD7A3},   {0xF900, 0xFAFF},  {0xFE30, 0xFE6F},
                                        {0xFF00, 0xFF60}, {0xFFE0, 0xFFE6}, {0x1F300, 0x1FAFF}, {0x20000, 0x3FFFD}};
     unsigned c = decode((const unsigned char *)s, n, used);
     if (c < 0x20 || c == 0x7F) return 2; /* shown as ^X */

@@ -17,7 +17,8 @@ local function project(files)
 end
 
 local function run(dir, only, more)
-    local command = ("cd %s && NEAP_DATA= REDIS_URL= %s check %s %s 2>&1; echo rc=$?"):format(dir, pty.neap():gsub("^build", os.getenv("PWD") .. "/build"),
+    local command = ("cd %s && NEAP_DATA= REDIS_URL= %s check %s %s 2>&1; echo rc=$?"):format(dir, pty.neap():gsub("^build",
+        os.getenv("PWD") .. "/build"),
         only and "--only " .. only or "", more or "")
     local p = io.popen(command)
     local out = p:read("a")
@@ -41,7 +42,8 @@ describe("globals", function()
     end)
 
     it("knows locals, parameters, fields and methods from globals", function()
-        assert.are.equal("", names("local print = 1 local t = {x = print} t.y, t.z = t.x, t:m(function(q) return q end) goto done ::done::", false))
+        assert.are.equal("",
+            names("local print = 1 local t = {x = print} t.y, t.z = t.x, t:m(function(q) return q end) goto done ::done::", false))
         assert.are.equal("_G:1", names("return _G.x", false))
         assert.are.equal("", names("local _ENV = {} x = y", false))
     end)

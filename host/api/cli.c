@@ -195,6 +195,28 @@ static int run_init(lua_State *L) {
     return run_chunk(L, luaL_loadbuffer(L, init, strlen(init), name));
 }
 
+/* A command that a rock brought: the module neap.cmd.NAME, found by require's searchers and run as a script. */
+static int load_rock_command(lua_State *L, const char *name, int *st) {
+    int top = lua_gettop(L);
+    lua_getglobal(L, "package");
+    if (!lua_istable(L, -1) || lua_getfield(L, -1, "searchers") != LUA_TTABLE) {
+        lua_settop(L, top);
+        return 0;
+    }
+    for (int i = 1; lua_rawgeti(L, top + 2, i) != LUA_TNIL; i++) {
+        lua_pushfstring(L, "neap.cmd.%s", name);
+        *st = lua_pcall(L, 1, 1, 0); /* found, but it does not compile: that is the answer */
+        if (*st != LUA_OK || lua_isfunction(L, -1)) {
+            lua_replace(L, top + 1);
+            lua_settop(L, top + 1);
+            return 1;
+        }
+        lua_pop(L, 1);
+    }
+    lua_settop(L, top);
+    return 0;
+}
+
 /* Pushes the loaded chunk of a command, or returns 0. A checkout's own file wins over the one in the binary. */
 static int load_command(lua_State *L, const char *name, int *st) {
     if (!*name || strpbrk(name, "./\\-")) return 0;
@@ -215,7 +237,7 @@ static int load_command(lua_State *L, const char *name, int *st) {
             lua_remove(L, -2);
             return 1;
         }
-    return 0;
+    return load_rock_command(L, name, st);
 }
 
 static void hint_command(const char *name) {

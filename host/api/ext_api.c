@@ -90,10 +90,21 @@ static int x_raise(lua_State *L, const char *kind, int retryable, const char *me
     return err_raise(L, &e, "%s", message);
 }
 
-static const neap_ext_api table = {
-    .size = sizeof table, .version = NEAP_EXT_VERSION, .wait_fd = x_wait_fd, .wait_work = x_wait_work, .wait_new = wait_new, .wait_ref = wait_ref,
-    .wait_unref = wait_unref, .wait_done = wait_done, .wait_park = wait_park, .wait_status = x_status, .wait_result = x_result,
-    .wait_is_left = wait_is_left, .host = rt_of, .post = rt_post, .raise = x_raise};
+static const neap_ext_api table = {.size = sizeof table,
+                                   .version = NEAP_EXT_VERSION,
+                                   .wait_fd = x_wait_fd,
+                                   .wait_work = x_wait_work,
+                                   .wait_new = wait_new,
+                                   .wait_ref = wait_ref,
+                                   .wait_unref = wait_unref,
+                                   .wait_done = wait_done,
+                                   .wait_park = wait_park,
+                                   .wait_status = x_status,
+                                   .wait_result = x_result,
+                                   .wait_is_left = wait_is_left,
+                                   .host = rt_of,
+                                   .post = rt_post,
+                                   .raise = x_raise};
 
 void ext_api_install(lua_State *L) {
     lua_pushlightuserdata(L, (void *)&table);

@@ -99,7 +99,8 @@ static int l_send(lua_State *L) { /* conn:send(text) -> true, or false when the 
     size_t n;
     const char *text = luaL_checklstring(L, 2, &n);
     int err = k->c ? neap_conn_send(k->c, text, n) : NEAP_ERR_CLOSED;
-    if (err && err != NEAP_ERR_CLOSED) return err_code(L, err, "control:send: %s", err == NEAP_ERR_FULL ? "the other end does not read" : "cannot send");
+    if (err && err != NEAP_ERR_CLOSED)
+        return err_code(L, err, "control:send: %s", err == NEAP_ERR_FULL ? "the other end does not read" : "cannot send");
     lua_pushboolean(L, err == 0);
     return 1;
 }

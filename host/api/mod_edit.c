@@ -286,10 +286,10 @@ static int l_suspend(lua_State *L) { /* ^Z: stops the process; returns when it g
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_edit(lua_State *L) {
     static const luaL_Reg fns[] = {{"new", l_new}, {"isatty", l_isatty}, {"size", l_size}, {"interrupts", l_interrupts}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"start", l_start}, {"event", l_event}, {"newline", l_newline}, {"finish", l_finish}, {"abandon", l_abandon}, {"hide", l_hide},
-        {"show", l_show}, {"set", l_set}, {"complete", l_complete}, {"history", l_history}, {"entries", l_entries}, {"resize", l_resize},
-        {"cooked", l_cooked}, {"suspend", l_suspend}, {"close", l_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"start", l_start},       {"event", l_event},     {"newline", l_newline}, {"finish", l_finish},
+                                       {"abandon", l_abandon},   {"hide", l_hide},       {"show", l_show},       {"set", l_set},
+                                       {"complete", l_complete}, {"history", l_history}, {"entries", l_entries}, {"resize", l_resize},
+                                       {"cooked", l_cooked},     {"suspend", l_suspend}, {"close", l_close},     {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", l_close}, {"__close", l_close}, {NULL, NULL}};
     luaL_newmetatable(L, EDIT_META);
     luaL_setfuncs(L, meta, 0);

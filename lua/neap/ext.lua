@@ -5,7 +5,8 @@
 ---   return {
 ---       name = "modbus", version = "1.0", api = 1, help = "readings from Modbus devices",
 ---       setup = function(neap, opts) end,            -- once, when it is turned on; opts are those of neap.use
----       routes = function(app) end,                  -- when a server is built: app:post("/modbus", handler)
+---       routes = function(app, here) end,            -- when a server is built: app:post("/modbus", fn); here.receive(list) stores
+-- readings
 ---       decoders = {["text/x-modbus"] = fn},         -- fn(body, headers) -> list of {sensor =, value =, time =}; for POST /receive
 ---       keys = {{name = "unit_id", check = fn, about = ".."}},   -- more keys of a sensor spec (see neap.sensors.keys)
 ---       detectors = {name = fn},                     -- fn(spec) -> function(time, value) -> text or nil: an alarm of its own
@@ -129,11 +130,11 @@ function ext.active() return active end
 function ext.failures() return failures end
 
 -- ---- what others ask ----------------------------------------------------------------------------------------------------
---- Lets the extensions add their routes to an app. One that fails is named in the log.
-function ext.add_routes(app)
+--- Lets the extensions add their routes to an app; `here` is what the server gives to app.lua too. One that fails is named in the log.
+function ext.add_routes(app, here)
     for _, module in ipairs(active) do
         if module.routes then
-            local ok, why = pcall(module.routes, app)
+            local ok, why = pcall(module.routes, app, here)
             if not ok then
                 failures[module.name] = ("extension '%s': its routes failed: %s"):format(module.name, tostring(why))
                 log.error(failures[module.name])

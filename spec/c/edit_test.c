@@ -80,7 +80,8 @@ static const char *line(int r) {
     int last = -1;
     for (int i = 0; i < COLUMNS; i++)
         if (cell[r][i][0] && cell[r][i][0] != ' ') last = i;
-    for (int i = 0; i <= last; i++) strcat(text, cell[r][i][0] ? cell[r][i] : (i > 0 && neap_edit_columns(cell[r][i - 1], strlen(cell[r][i - 1])) == 2) ? "" : " ");
+    for (int i = 0; i <= last; i++)
+        strcat(text, cell[r][i][0] ? cell[r][i] : (i > 0 && neap_edit_columns(cell[r][i - 1], strlen(cell[r][i - 1])) == 2) ? "" : " ");
     return text;
 }
 
@@ -101,7 +102,7 @@ static neap_edit *begin(void) {
 
 #define TEXT(e, want) CHECK(!strcmp(neap_edit_text(e, NULL, NULL), want), "text is '%s'", neap_edit_text(e, NULL, NULL))
 #define LINE(r, want) CHECK(!strcmp(line(r), want), "row %d is '%s'", r, line(r))
-#define AT(r, c) CHECK(row == (r) && column == (c), "cursor is at %d, %d", row, column)
+#define AT(r, c)      CHECK(row == (r) && column == (c), "cursor is at %d, %d", row, column)
 
 static void typing_and_moving(void) {
     neap_edit *e = begin();
@@ -158,8 +159,11 @@ static void utf8(void) {
     neap_edit *e = begin();
     feed(e, "t\xC3"); /* half a character */
     TEXT(e, "t");
-    feed(e, "\xA9" "\xE6\xB8\xA9" "e\xCC\x81!");
-    LINE(0, "> t\xC3\xA9\xE6\xB8\xA9" "e!");
+    feed(e, "\xA9"
+            "\xE6\xB8\xA9"
+            "e\xCC\x81!");
+    LINE(0, "> t\xC3\xA9\xE6\xB8\xA9"
+            "e!");
     AT(0, 8);
     feed(e, "\177\177\177\177"); /* '!', the accent, 'e', the wide one */
     TEXT(e, "t\xC3\xA9");
@@ -184,7 +188,9 @@ static void wrapping(void) {
     feed(e, "\013");
     LINE(0, ">");
     LINE(1, "");
-    feed(e, "\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9" "x" "\xE6\xB8\xA9");
+    feed(e, "\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9\xE6\xB8\xA9"
+            "x"
+            "\xE6\xB8\xA9");
     LINE(1, "\xE6\xB8\xA9"); /* a wide character never stands across the edge */
     neap_edit_free(e);
 }
@@ -351,10 +357,11 @@ static void history_file(void) {
 
 /* Random keys: nothing may crash, the text stays valid, the cursor inside it, and a redraw changes nothing. */
 static void anything(void) {
-    static const char *const keys[] = {"a", "\xC3\xA9", "\xE6\xB8\xA9", " ", "\001", "\005", "\002", "\006", "\004", "\010", "\013", "\025", "\027", "\031",
-                                       "\024", "\037", "\033b", "\033f", "\033d", "\033\177", "\033<", "\033>", "\033u", "\033\r", "\033[A", "\033[B",
-                                       "\033[C", "\033[D", "\033[1;5C", "\033[1;5D", "\033[H", "\033[F", "\033[3~", "\022", "\007", "\014", "\t", "\033[200~",
-                                       "\033[201~", "\r", "\003", "\xC3", "\033", "\033[999;999x", "\033[", "\020", "\016"};
+    static const char *const keys[] = {
+        "a",      "\xC3\xA9",  "\xE6\xB8\xA9", " ",      "\001",      "\005",      "\002",   "\006",          "\004",    "\010",  "\013",  "\025",
+        "\027",   "\031",      "\024",         "\037",   "\033b",     "\033f",     "\033d",  "\033\177",      "\033<",   "\033>", "\033u", "\033\r",
+        "\033[A", "\033[B",    "\033[C",       "\033[D", "\033[1;5C", "\033[1;5D", "\033[H", "\033[F",        "\033[3~", "\022",  "\007",  "\014",
+        "\t",     "\033[200~", "\033[201~",    "\r",     "\003",      "\xC3",      "\033",   "\033[999;999x", "\033[",   "\020",  "\016"};
     unsigned seed = 1;
     neap_edit *e = begin();
     for (int i = 0; i < 30000; i++) {
