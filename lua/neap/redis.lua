@@ -53,7 +53,8 @@ function redis.private(opts)
     if type(opts.dir) ~= "string" then error("redis.private: dir, the data directory, is wanted", 2) end
     local server = core.own {dir = opts.dir, serve = opts.serve, fsync = opts.fsync, redis_exe = opts.redis_exe, log = opts.log or log_line}
     local socket, joined = server:socket()
-    local client = redis.connect("unix://" .. socket:gsub("[%%?#]", function(c) return ("%%%02X"):format(c:byte()) end), {timeout = opts.timeout, name = opts.name})
+    local escaped = socket:gsub("[%%?#]", function(c) return ("%%%02X"):format(c:byte()) end)
+    local client = redis.connect("unix://" .. escaped, {timeout = opts.timeout, name = opts.name})
     local k = known[client]
     k.server, k.socket, k.joined, k.handlers = server, socket, joined, {disconnect = function() server:check() end}
     core.handlers(client, k.handlers)
@@ -99,7 +100,8 @@ function redis.default()
         if url then
             default = redis.connect(url, {timeout = settings.timeout})
         else
-            default = redis.private {dir = settings.data or os.getenv "NEAP_DATA" or "neap-data", serve = settings.serve, fsync = settings.fsync, timeout = settings.timeout}
+            local dir = settings.data or os.getenv "NEAP_DATA" or "neap-data"
+            default = redis.private {dir = dir, serve = settings.serve, fsync = settings.fsync, timeout = settings.timeout}
         end
         return default
     end)

@@ -26,7 +26,8 @@ local READS <const> = set [[
     acl_getuser module_list function_list]]
 
 -- Change what the connection is: sensible only on one that nobody else uses.
-local OWN_CONNECTION <const> = set "select watch unwatch multi exec discard auth hello reset quit client_reply client_setname client_tracking asking readonly readwrite"
+local OWN_CONNECTION <const> = set [[select watch unwatch multi exec discard auth hello reset quit client_reply client_setname client_tracking
+    asking readonly readwrite]]
 -- Never as plain commands.
 local INSTEAD <const> = {
     subscribe = "r:subscribe(channel, ...)", psubscribe = "r:subscribe(pattern, ...)", ssubscribe = "r:subscribe(channel, ...)",

@@ -1,0 +1,77 @@
+-- A plain redis-server for specs, in a temporary directory: server.start{password=} -> {url, socket, port, process}; s:kill(), s:start_again(), s:stop().
+local process = require "neap.process"
+local redis = require "neap.redis"
+local task = require "neap.task"
+
+local server = {}
+server.__index = server
+
+--- Waits until fn() is true-ish; returns it. Fails after `seconds` (10).
+function server.eventually(fn, seconds)
+    local limit = task.now() + (seconds or 10)
+    while true do
+        local v = fn()
+        if v then return v end
+        if task.now() > limit then error("not so after " .. (seconds or 10) .. " s", 2) end
+        task.sleep(.005)
+    end
+end
+
+function server.directory()
+    local p = io.popen "mktemp -d /tmp/neap-spec-XXXXXX"
+    local dir = p:read "l"
+    p:close()
+    return dir
+end
+
+local next_port = 20000 + math.random(0, 9000) * 4
+
+local function launch(self)
+    local cmd = {"redis-server", "--port", tostring(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", self.dir, "--save", "",
+        "--enable-debug-command", "yes", stdout = "null", stderr = "null", detached = true}
+    if self.password then
+        table.insert(cmd, "--requirepass")
+        table.insert(cmd, self.password)
+    end
+    for _, word in ipairs(self.args) do table.insert(cmd, word) end
+    self.process = process.spawn(cmd)
+    server.eventually(function()
+        local c <close> = redis.connect(self.tcp)
+        local reply = c.try:ping()
+        return reply == "PONG" or self.process:wait(0) ~= nil
+    end)
+    return self.process:wait(0) == nil
+end
+
+--- Starts one on a free port and a unix socket.
+function server.start(opts)
+    opts = opts or {}
+    local self = setmetatable({password = opts.password, args = opts.args or {}, dir = server.directory()}, server)
+    self.socket = self.dir .. "/redis.sock"
+    repeat
+        next_port = next_port + 1
+        self.port = next_port
+        self.tcp = ("redis://%s127.0.0.1:%d"):format(self.password and ":" .. self.password .. "@" or "", self.port)
+    until launch(self)
+    self.url = "unix://" .. self.socket .. (self.password and "?password=" .. self.password or "")
+    return self
+end
+
+function server:kill(signal)
+    self.process:kill(signal or "KILL")
+    if signal == nil or signal == "KILL" then
+        self.process:wait()
+        os.remove(self.socket)
+    end
+end
+
+function server:start_again() assert(launch(self)) end
+
+function server:stop()
+    self.process:kill "CONT"
+    self.process:kill "KILL"
+    self.process:wait()
+    os.execute("rm -rf " .. self.dir)
+end
+
+return server
