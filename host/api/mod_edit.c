@@ -22,6 +22,8 @@ typedef struct editor {
     neap_buf typed;  /* bytes not yet worked off */
     rt_wait *w;      /* who waits for bytes */
     int in, out, ended, raw;
+    void (*report)(void *ud, const char *text); /* where the runtime's reports went before us */
+    void *report_ud;
 } editor;
 
 static void write_out(const char *s, size_t n, void *ud) {
@@ -48,6 +50,16 @@ static editor *check(lua_State *L) {
 
 static int check_err(lua_State *L, int err, const char *what) { return err < 0 ? err_code(L, err, "%s", what) : 0; }
 
+/* What the runtime has to say (a task's error that nobody took) goes above the line that is being typed. */
+static void on_report(void *ud, const char *text) {
+    editor *ed = ud;
+    neap_edit_hide(ed->e);
+    if (ed->report) ed->report(ed->report_ud, text);
+    else fprintf(stderr, "neap: %s\n", text);
+    fflush(stderr);
+    if (ed->raw) neap_edit_show(ed->e);
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 static void cook(editor *ed) {
     if (ed->raw) neap_tty_cooked(ed->in);
@@ -62,6 +74,10 @@ static int l_close(lua_State *L) { /* close, __close and __gc */
     if (!ed->e) return 0;
     cook(ed);
     rt_off_close(ed->R, at_close, ed);
+    if (ed->R->report_ud == ed) {
+        ed->R->report = ed->report;
+        ed->R->report_ud = ed->report_ud;
+    }
     if (ed->poll) uv_close((uv_handle_t *)ed->poll, poll_closed);
     ed->poll = NULL;
     if (ed->w) wait_done(ed->w, NEAP_ERR_CLOSED, NULL, NULL);
@@ -86,6 +102,10 @@ static int l_new(lua_State *L) { /* new() -> editor on stdin and stdout, which m
         rt_off_close(ed->R, at_close, ed);
         return err_code(L, NEAP_ERR_MEMORY, "neap.edit");
     }
+    ed->report = ed->R->report;
+    ed->report_ud = ed->R->report_ud;
+    ed->R->report = on_report;
+    ed->R->report_ud = ed;
     return 1;
 }
 

@@ -49,7 +49,8 @@ void watch_end(rt *R) {
     snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6, *w->blocked_at ? " at " : "", w->blocked_at);
     w->blocked_at[0] = 0;
     R->blocked++;
-    fprintf(stderr, "neap: %s\n", text);
+    if (R->report) R->report(R->report_ud, text);
+    else fprintf(stderr, "neap: %s\n", text);
 }
 
 /* ---- hooks, on the runtime's thread

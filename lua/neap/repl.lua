@@ -146,9 +146,8 @@ local function on_terminal(backend, opts)
         local ok, why = pcall(editor.history, editor, path, 2000)
         if not ok then io.write("no history: ", tostring(why), "\n") end
     end
-    if neap.on_signal then
-        neap.on_signal("WINCH", function() if screen.prompting then editor:resize() end end)
-    end
+    neap.on_signal("WINCH", function() if screen.prompting then editor:resize() end end)
+    neap.on_signal("TERM", function() os.exit(143, false) end) -- the closers give the terminal back
     if opts.banner then io.write(opts.banner, "\n") end
     local colour = term.colour(io.stdout)
     while true do
@@ -178,7 +177,8 @@ local function from_pipe(backend)
     return 0
 end
 
---- Runs the prompt until ^D or /quit; returns the exit code. opts: backend (default: a session in this process), banner.
+--- Runs the prompt until ^D or /quit; returns the exit code. opts: backend (default: a session in this process), banner, extra
+--- (names for its environment), names(prefix) (words for completion inside strings).
 ---@param opts? table
 ---@return integer
 function repl.run(opts)
@@ -188,6 +188,7 @@ function repl.run(opts)
     if not backend then
         local Session = require "neap.repl_eval"
         backend = Session.new{colour = term.colour(io.stdout), extra = opts.extra}
+        backend.names = opts.names
         backend.extra.help = function(what) require("neap.help").show(what, backend) end
         backend.extra.plot = setmetatable({}, {__index = require "neap.plot", __call = function(_,
             ...) print(require("neap.plot")(...)) end})
