@@ -39,6 +39,25 @@ static bool grow(neap_redis_columns *c, size_t want) {
     return true;
 }
 
+static void turn_round(neap_redis_columns *c, size_t from, size_t to) {
+    while (from + 1 < to) {
+        int64_t t = c->time[from];
+        double v = c->value[from];
+        to--;
+        c->time[from] = c->time[to];
+        c->value[from++] = c->value[to];
+        c->time[to] = t;
+        c->value[to] = v;
+    }
+}
+
+void neap_redis_columns_finish(neap_redis_columns *c) {
+    if (!c->reverse) return;
+    turn_round(c, c->entry, c->n); /* each entry's pairs, so that turning the whole round leaves them in order */
+    turn_round(c, 0, c->n);
+    c->reverse = false;
+}
+
 static void on_node(void *ud, int depth, int index, int type, const char *s, size_t len, int64_t integer) {
     neap_redis_columns *c = ud;
     if (depth == 3 && type == NEAP_REPLY_STRING) {
@@ -52,9 +71,13 @@ static void on_node(void *ud, int depth, int index, int type, const char *s, siz
             return;
         }
         c->value[c->n++] = x.d;
-    } else if (depth == 2 && index == 0 && type == NEAP_REPLY_STRING && len < sizeof c->last_id) {
-        memcpy(c->last_id, s, len);
-        c->last_id[len] = 0;
+    } else if (depth == 2 && index == 0 && type == NEAP_REPLY_STRING) {
+        if (c->reverse) turn_round(c, c->entry, c->n);
+        c->entry = c->n;
+        if (len < sizeof c->last_id && !(c->reverse && c->entries)) {
+            memcpy(c->last_id, s, len);
+            c->last_id[len] = 0;
+        }
         c->entries++;
     } else if (depth == 0 && type == NEAP_REPLY_ARRAY) {
         grow(c, c->n + len);

@@ -12,7 +12,9 @@ typedef struct neap_redis_columns {
     size_t n, cap;
     size_t entries;      /* stream entries seen */
     size_t skipped;      /* pairs whose time or value is not a number: not in the columns */
-    char last_id[48];    /* of the last entry, to go on from; "" if there was none */
+    char last_id[48];    /* of the newest entry, to go on from; "" if there was none */
+    bool reverse;        /* the request is XREVRANGE: set it before; neap_redis_columns_finish then restores the order of arrival */
+    size_t entry;        /* where the pairs of the entry being read begin */
     bool memory;         /* memory ran out: the columns end where it did */
     bool bad;            /* the time of the pair being read was no number */
     neap_reply_sink sink; /* give its address to the request */
@@ -21,6 +23,9 @@ typedef struct neap_redis_columns {
 /* Prepares an empty object (its address must then stay). */
 void neap_redis_columns_init(neap_redis_columns *c);
 void neap_redis_columns_free(neap_redis_columns *c);
+
+/* To be called once when the reply is complete, before anything below. */
+void neap_redis_columns_finish(neap_redis_columns *c);
 
 /* Sorts by event time, stably: of two readings with the same time the one that arrived later comes later. Columns that are in order already,
    or nearly so, cost one pass. 0 or NEAP_ERR_MEMORY. */

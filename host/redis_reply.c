@@ -195,7 +195,7 @@ static void *on_string(const redisReadTask *t, char *s, size_t len) {
 static void *on_array(const redisReadTask *t, neap_hiredis_count n) {
     neap_reply_builder *b = t->privdata;
     if (!ours(t, b)) return defaults.createArray(t, n);
-    if (n < 0) n = 0;
+    if ((long long)n < 0) n = 0;
     if (sink(t, b, NEAP_REPLY_ARRAY, NULL, (size_t)n, 0)) return &mark;
     if (!t->parent && b->sink) { /* the root of a sunk reply stays an empty array in the tree */
         neap_reply *node = place(t, b, 0);

@@ -446,17 +446,53 @@ describe("neap.redis", function()
         r:config_set("save", "")
     end)
 
-    it("decodes a stream into columns", function()
-        r:xadd("c", "*", 1000, 1.5)
-        r:xadd("c", "*", 3000, 3.5, 2000, 2.25)
-        r:xadd("c", "*", 4000, "not a number", 5000, -7)
-        local cols = r:columns("c", "-", "+")
-        assert.same({4, 1}, {cols.n, cols.skipped})
-        assert.equal(3, cols.entries)
-        local missing = r:columns("none")
-        assert.equal(0, missing.n)
-        local e = (r:set("text", 1)) and error_of(r.columns, r, "text")
-        assert.equal("WRONGTYPE", e.code)
+    it("decodes a stream into tensors, sorted by event time", function()
+        r:xadd("c", {1000, 1.5}, {id = "1-0"})
+        r:xadd("c", {3000, 3.5, 2000, 2.25}, {id = "2-0"})
+        r:xadd("c", {4000, "not a number", 5000, -7, 2000, 9}, {id = "3-0"})
+        local cols = r:columns("c")
+        assert.same({5, 3, 1, "3-0"}, {cols.n, cols.entries, cols.skipped, cols.last_id})
+        assert.same({1000, 2000, 2000, 3000, 5000}, cols.time:totable())
+        assert.same({1.5, 2.25, 9, 3.5, -7}, cols.value:totable())
+        assert.same({"i64", "f64"}, {cols.time.dtype, cols.value.dtype})
+        cols = r:columns("c", "-", "+", {unique = true, dtype = "f32"})
+        assert.same({1.5, 9, 3.5, -7}, cols.value:totable())
+        assert.equal("f32", cols.value.dtype)
+        -- the newest two entries; of equal times still the one that came last
+        cols = r:columns("c", nil, nil, {max = 2, unique = true})
+        assert.same({2000, 3000, 5000}, cols.time:totable())
+        assert.same({9, 3.5, -7}, cols.value:totable())
+        assert.equal("3-0", cols.last_id)
+        assert.equal(1, r:columns("c", "(2-0", "+", {max = 10}).entries)
+        assert.same({0, 0, ""}, {r:columns("none").n, r:columns("none").time.shape[1], r:columns("none").last_id})
+        r:set("text", 1)
+        assert.equal("WRONGTYPE", error_of(r.columns, r, "text").code)
+    end)
+
+    it("agrees with plain Lua on columns of many late and equal times", function()
+        local rows = {}
+        math.randomseed(7)
+        for page = 1, 20 do
+            r:pipeline(function(p)
+                for i = 1, 100 do
+                    local fields = {}
+                    for _ = 1, math.random(4) do
+                        local row = {time = math.random() < .2 and math.random(3000) or page * 100 + i, value = math.random(-1000, 1000) / 8, at = #rows}
+                        rows[#rows + 1] = row
+                        fields[#fields + 1], fields[#fields + 2] = row.time, row.value
+                    end
+                    p:xadd("many", "*", fields)
+                end
+            end)
+        end
+        table.sort(rows, function(a, b) if a.time ~= b.time then return a.time < b.time end return a.at < b.at end)
+        local times, values = {}, {}
+        for i, row in ipairs(rows) do times[i], values[i] = row.time, row.value end
+        for _, opts in ipairs {{}, {max = 100000}} do
+            local cols = r:columns("many", "-", "+", opts)
+            assert.same(times, cols.time:totable())
+            assert.same(values, cols.value:totable())
+        end
     end)
 
     it("as a module is the default client, with or without a colon", function()

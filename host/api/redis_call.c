@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/redis_lua.h"
+#include "host/api/tensor_lua.h"
 #include "host/redis_columns.h"
 
 enum { SCRATCH_KEEP = 64 * 1024, LEAVE_SLACK_MS = 10000 };
@@ -309,6 +310,22 @@ static void on_columns(void *ud, int status, neap_reply *reply) {
     wait_done(g->w, status, g, free_reading);
 }
 
+static void release(void *data, void *ud) { free(data); }
+
+/* Pushes a tensor over an array that it then owns; *array becomes NULL. f32: a converted copy. */
+static void push_column(lua_State *L, void **array, neap_dtype dtype, int64_t n, int to_f32) {
+    neap_tensor *t = tensor_slot(L), full = {0};
+    int e = neap_tensor_wrap(&full, dtype, 1, &n, *array, release, NULL);
+    if (!e) {
+        *array = NULL;
+        if (to_f32) e = neap_tensor_cast(t, &full, NEAP_F32);
+        else *t = neap_tensor_ref(&full);
+        neap_tensor_unref(&full);
+    }
+    tensor_must(L, e, "redis.columns", NULL, NULL);
+    tensor_filled(L, t);
+}
+
 static int columns_read(lua_State *L, int st, lua_KContext ctx) {
     rt_wait *w = (rt_wait *)ctx;
     if (w->status == NEAP_ERR_MEMORY) return wait_raise(L, w);
@@ -317,10 +334,13 @@ static int columns_read(lua_State *L, int st, lua_KContext ctx) {
         return lua_error(L);
     }
     struct reading *g = w->result;
-    if (lua_toboolean(L, 6) && neap_redis_columns_sort(&g->c)) return err_code(L, NEAP_ERR_MEMORY, "redis.columns: out of memory");
-    lua_pushlstring(L, (const char *)g->c.time, g->c.n * sizeof *g->c.time);
-    lua_pushlstring(L, (const char *)g->c.value, g->c.n * sizeof *g->c.value);
-    lua_pushinteger(L, (lua_Integer)g->c.n);
+    neap_redis_columns_finish(&g->c);
+    if (neap_redis_columns_sort(&g->c)) return err_code(L, NEAP_ERR_MEMORY, "redis.columns: out of memory");
+    if (lua_toboolean(L, 7)) neap_redis_columns_unique(&g->c);
+    int64_t n = (int64_t)g->c.n;
+    push_column(L, (void **)&g->c.time, NEAP_I64, n, 0);
+    push_column(L, (void **)&g->c.value, NEAP_F64, n, lua_toboolean(L, 8));
+    lua_pushinteger(L, n);
     lua_pushstring(L, g->c.last_id);
     lua_pushinteger(L, (lua_Integer)g->c.entries);
     lua_pushinteger(L, (lua_Integer)g->c.skipped);
@@ -329,17 +349,19 @@ static int columns_read(lua_State *L, int st, lua_KContext ctx) {
     return 6;
 }
 
+/* columns(client, key, from, to, count or 0, reverse, unique, f32) -> time, value, n, last id, entries, skipped */
 int redis_l_columns(lua_State *L) {
     redis_client *cl = redis_check_client(L, 1);
     size_t klen, flen, tlen;
     const char *key = luaL_checklstring(L, 2, &klen), *from = luaL_checklstring(L, 3, &flen), *to = luaL_checklstring(L, 4, &tlen);
     lua_Integer count = luaL_optinteger(L, 5, 0);
-    int reverse = lua_toboolean(L, 7);
-    lua_settop(L, 7);
+    int reverse = lua_toboolean(L, 6);
+    lua_settop(L, 8);
     rt_wait *w = wait_new(L, "redis.columns", -1);
     struct reading *g = malloc(sizeof *g);
     if (!g) return err_code(L, NEAP_ERR_MEMORY, "redis.columns: out of memory");
     neap_redis_columns_init(&g->c);
+    g->c.reverse = reverse;
     neap_buf *b = &cl->scratch;
     buf_clear(b);
     int e = neap_resp_begin(b, count ? 6 : 4);

@@ -63,7 +63,7 @@ void redis_push_error(lua_State *L, const char *what, int status, const neap_rep
 int redis_l_command(lua_State *L);  /* core.command(name, words, flags) -> function(client or pipe, ...) */
 int redis_l_pipe(lua_State *L);     /* core.pipe() */
 int redis_l_run(lua_State *L);      /* core.run(client, pipe, transaction) -> results with n, first failed index */
-int redis_l_columns(lua_State *L);  /* core.columns(client, key, from, to, count, reverse) */
+int redis_l_columns(lua_State *L);  /* core.columns: see there */
 void redis_pipe_meta(lua_State *L);
 
 /* ---- mod_redis.c */

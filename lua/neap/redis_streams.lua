@@ -73,22 +73,23 @@ function streams.group(client, key, group, opts)
     end
 end
 
---- A stream's readings as two columns, decoded in C: times (microseconds) and values, sorted by time. `from` and `to` are stream IDs ("-", "+").
---- opts.max: at most the newest so many entries. RETURN: {time=, value=, n=, last_id=, entries=, skipped=}; time and value are packed strings of
---- int64 and double for now.
+--- A stream's readings as two tensors, decoded in C: event times (i64, microseconds) and values, sorted by time. `from` and `to` are stream IDs ("-", "+").
+--- opts: max = only the newest so many entries; unique = of readings with the same time only the last accepted; dtype = "f64" (default) or "f32".
+--- RETURN: {time=, value=, n=, entries=, skipped = pairs that are no numbers, last_id = of the newest entry ("" if none), to go on from}.
 ---@param key string
 ---@param from? string
 ---@param to? string
----@param opts? {max?: integer}
+---@param opts? {max?: integer, unique?: boolean, dtype?: "f64"|"f32"}
 function streams.columns(client, key, from, to, opts)
-    opts = args.check(opts, {"max"}, "redis.columns")
-    local time, value, n, last, entries, skipped
-    if opts.max then
-        time, value, n, last, entries, skipped = core.columns(client, key, to or "+", from or "-", opts.max, true, true)
-    else
-        time, value, n, last, entries, skipped = core.columns(client, key, from or "-", to or "+", 0, true, false)
-    end
-    return {time = time, value = value, n = n, last_id = last, entries = entries, skipped = skipped}
+    opts = args.check(opts, {"max", "unique", "dtype"}, "redis.columns")
+    local f32 = opts.dtype == "f32"
+    if opts.dtype and not f32 and opts.dtype ~= "f64" then error("redis.columns: dtype is \"f32\" or \"f64\"", 2) end
+    require "neap.tensor" -- makes the results' metatable
+    from, to = from or "-", to or "+"
+    local first, last = from, to
+    if opts.max then first, last = to, from end
+    local time, value, n, id, entries, skipped = core.columns(client, key, first, last, opts.max or 0, opts.max ~= nil, opts.unique, f32)
+    return {time = time, value = value, n = n, last_id = id, entries = entries, skipped = skipped}
 end
 
 return streams
