@@ -162,7 +162,7 @@ end
 
 ---@class neap.dataset.Options
 ---@field window integer
----@field interval? number seconds; learnt if not given
+---@field interval? number seconds; only used if the readings really come about that often
 ---@field period? number seconds; 86400 if not given
 ---@field minimum? number training leaves out windows that hold a reading below it
 ---@field maximum? number
@@ -175,7 +175,8 @@ end
 ---@return string? why
 function dataset.build(times, values, opts)
     local window = opts.window
-    local interval = opts.interval or dataset.interval_of(times)
+    local interval = dataset.interval_of(times)
+    if opts.interval and interval and opts.interval / interval < 1.5 and interval / opts.interval < 1.5 then interval = opts.interval end
     local short = "Not enough readings to build a dataset. Generate more synthetic data or reduce `window_size`."
     if #times <= window or not interval or interval <= 0 then
         return nil, ("%s (%d readings, a window of %d)"):format(short, #times, window)

@@ -87,6 +87,13 @@ local function report_of(model, data, calibration, history, best_epoch)
     return report
 end
 
+--- Errors for the model's file: the newest 2,000, with the digits that matter.
+local function calibration_of(errors)
+    local list = json.array {}
+    for i = math.max(1, #errors - 1999), #errors do list[#list + 1] = tonumber(("%.5g"):format(errors[i])) end
+    return list
+end
+
 ---@class neap.train.Result
 ---@field model any
 ---@field data neap.Dataset
@@ -112,7 +119,8 @@ function train.run(times, values, spec, opts)
 
     local model = forecaster.new(data, opts)
     local history, best_epoch = train.loop(model, data.parts, opts)
-    local calibration = conformal.fit(errors_of(model, data, data.parts.cal))
+    local errors = errors_of(model, data, data.parts.cal)
+    local calibration = conformal.fit(errors)
     local report = report_of(model, data, calibration, history, best_epoch)
 
     local health = data.health
@@ -127,7 +135,7 @@ function train.run(times, values, spec, opts)
         metrics = {rmse = report.rmse, mae = report.mae, skill = report.skill, best_naive = report.naive.best.name,
             best_naive_rmse = report.naive.best.rmse, test_readings = report.test_readings,
             surprises_at_1_percent = report.surprises_at_1_percent, epochs = report.epochs, best_epoch = best_epoch},
-        verdict = report.verdict, promoted = report.promote,
+        verdict = report.verdict, promoted = report.promote, calibration = calibration_of(errors),
     }
     return {model = model, data = data, calibration = calibration, history = history, report = report, card = card}
 end

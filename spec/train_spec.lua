@@ -1,0 +1,134 @@
+local conformal = require "neap.conformal"
+local forecaster = require "neap.forecaster"
+local helper = require "spec.helper"
+local process = require "neap.process"
+local sensors = require "neap.sensors"
+local synth = require "neap.synth"
+local train = require "neap.train"
+
+local specs = sensors.parse([[
+    sensor "day" { mean = 20, deviation = 2, interval = 600 }
+    sensor "noise" { mean = 65, deviation = 1.5, interval = 600, kind = "white" }]], "s.lua")
+local END <const> = 1795459200000000
+
+local function made(name, count) return synth.series(specs:get(name), {count = count, end_us = END}) end
+
+describe("training", function()
+    it("beats every naive forecast on a sensor that can be forecast, and keeps the best epoch", function()
+        local s = made("day", 3000)
+        local seen = {}
+        local r = assert(train.run(s.times, s.values, specs:get "day", {epochs = 30, on_epoch = function(e) seen[#seen + 1] = e end}))
+        assert.is_true(r.report.skill > 0.03, tostring(r.report.skill))
+        assert.is_true(r.report.promote)
+        assert.equal(#seen, r.report.epochs)
+        local least = math.huge
+        for _, e in ipairs(seen) do least = math.min(least, e.validation) end
+        assert.equal(least, seen[r.report.best_epoch].validation)
+        assert.is_true(math.abs(r.model:loss(r.data.parts.val) - least) < 1e-6 * least)
+        assert.is_true(seen[#seen].loss < seen[1].loss)
+        assert.same({86400}, r.data.seasons)
+    end)
+
+    it("says plainly that no model can forecast white noise, and does not promote one", function()
+        local s = made("noise", 2000)
+        local r = assert(train.run(s.times, s.values, specs:get "noise"))
+        assert.is_false(r.report.promote)
+        assert.matches("pure noise: no model can forecast it", r.report.verdict)
+        assert.equal("mean of the training data", r.report.naive.best.name)
+        assert.is_true(r.report.rmse < 1.1 * 1.5, "it comes close to the noise itself")
+    end)
+
+    it("gives the same model for the same seed", function()
+        local s = made("day", 600)
+        local function hash(seed) return train.run(s.times, s.values, specs:get "day", {epochs = 3, seed = seed}).model.mlp:hash() end
+        assert.equal(hash(1), hash(1))
+        assert.not_equal(hash(1), hash(2))
+    end)
+
+    it("returns the reason when there is nothing to learn", function()
+        local result, why = train.run({1, 2}, {1, 2}, specs:get "day")
+        assert.is_nil(result)
+        assert.matches("^Not enough readings to build a dataset", why)
+    end)
+end)
+
+describe("a model's file", function()
+    local dir
+    before_each(function() dir = helper.dir() end)
+    after_each(function() helper.remove(dir) end)
+
+    it("holds all that scoring needs: the loaded model forecasts as the trained one", function()
+        local s = made("day", 800)
+        local r = assert(train.run(s.times, s.values, specs:get "day", {epochs = 3}))
+        r.model:save(dir .. "/m.safetensors", r.card)
+        local model, card = forecaster.load(dir .. "/m.safetensors")
+        local start = r.data.parts.test[5]
+        local window = table.move(r.data.series, start, start + r.data.window - 1, 1, {})
+        local seconds = r.data.seconds[start + r.data.window]
+        local one = model:forecast(window, seconds)
+        assert.is_true(math.abs(one - r.model:forecasts({start})[1]) < 1e-4)
+        assert.equal(one, r.model:forecast(window, seconds))
+        assert.equal("day", card.sensor)
+        local calibration = conformal.fit(card.calibration)
+        assert.is_true(math.abs(calibration:p(1) - r.calibration:p(1)) < 0.01)
+    end)
+
+    it("is refused with a reason when it is damaged or somebody else's", function()
+        local s = made("day", 400)
+        local r = assert(train.run(s.times, s.values, specs:get "day", {epochs = 1}))
+        local path = dir .. "/m.safetensors"
+        r.model:save(path, r.card)
+        local bytes = helper.read(path)
+        helper.write(path, bytes:sub(1, #bytes // 2))
+        assert.is_false((pcall(forecaster.load, path)))
+        local flipped = bytes:sub(1, -100) .. string.char(bytes:byte(-99) ~ 1) .. bytes:sub(-98)
+        helper.write(path, flipped)
+        assert.is_false((pcall(forecaster.load, path)))
+        helper.write(path, "not a model")
+        assert.is_false((pcall(forecaster.load, path)))
+        assert.is_false((pcall(forecaster.load, dir .. "/none")))
+    end)
+end)
+
+describe("neap train", function()
+    local dir
+    before_each(function() dir = helper.dir() end)
+    after_each(function() helper.remove(dir) end)
+
+    local function neap(...) return process.run {helper.program(), ...} end
+
+    it("runs both recipes of the starter kit's README as typed", function()
+        local said, code = neap("train", "--bootstrap", "--samples", "512", "--data", dir .. "/d")
+        assert.equal(0, code, said)
+        assert.matches("[bootstrap] Generating 512 readings per sensor…", said, 1, true)
+        assert.matches("Using device: cpu", said, 1, true)
+        assert.matches("Epoch 1/40 %- loss: %d%.%d%d%d%d%d%d", said)
+        local path = dir .. "/checkpoints/temp.pt"
+        said, code = neap("train", "--sensor", "temperature", "--epochs", "20", "--checkpoint", path, "--data", dir .. "/d")
+        assert.equal(0, code, said)
+        assert.matches("Saved checkpoint to " .. path, said, 1, true)
+        local _, card = forecaster.load(path)
+        assert.equal("temperature", card.sensor)
+        assert.is_true(card.synthetic)
+    end)
+
+    it("takes the sensor with and without --sensor, but not two different ones", function()
+        local said, code = neap("train", "nobody", "--data", dir .. "/d")
+        assert.equal(1, code)
+        assert.matches("Not enough readings", said)
+        said, code = neap("train", "a", "--sensor", "b", "--data", dir .. "/d")
+        assert.equal(2, code)
+        assert.matches("two sensors are named", said)
+        said, code = neap("train", "--epoch", "3")
+        assert.equal(2, code)
+        assert.matches("did you mean '%-%-epochs'", said)
+    end)
+
+    it("does not put a model to use that knows made-up readings when there are real ones", function()
+        local file = helper.write(dir .. "/t.csv", "timestamp,value\n2026-01-01T00:00:00Z,1\n")
+        neap("import", file, "--sensor", "temperature", "--data", dir .. "/d")
+        local said = neap("train", "--bootstrap", "--samples", "600", "--epochs", "2", "--data", dir .. "/d")
+        assert.matches("leave --bootstrap out to train on those", said, 1, true)
+        assert.matches("Not put to use", said, 1, true)
+    end)
+end)
