@@ -144,21 +144,26 @@ void neap_journal_detach(neap_journal_client *c) {
     c->closed = true;
     uv_close((uv_handle_t *)&c->async, on_closed);
     pthread_mutex_unlock(&c->mutex);
-    for (jappend *a; (a = take_done(c)); unref(c)) { /* those that are over, in order */
-        jappend copy = *a;
-        forget(c, a);
-        free(a);
-        if (copy.cb) copy.cb(copy.ud, copy.status, copy.end);
-    }
-    while (c->outstanding) {
+    for (;;) {
+        for (jappend *a; (a = take_done(c)); unref(c)) { /* those that are over, in order */
+            jappend copy = *a;
+            forget(c, a);
+            free(a);
+            if (copy.cb) copy.cb(copy.ud, copy.status, copy.end);
+        }
         pthread_mutex_lock(&c->mutex);
-        jappend *a = c->outstanding, copy = *a;
-        forget(c, a);
-        if (!a->over) a->orphan = true; /* from here it is the writer's */
+        jappend *a = c->outstanding;
+        bool over = a && a->over;
+        neap_journal_cb cb = a ? a->cb : NULL;
+        void *ud = a ? a->ud : NULL;
+        if (a && !over) {
+            forget(c, a);
+            a->orphan = true; /* from here it is the writer's */
+        }
         pthread_mutex_unlock(&c->mutex);
-        if (copy.cb) copy.cb(copy.ud, copy.over ? copy.status : NEAP_ERR_CLOSED, copy.end);
+        if (!a) break;
+        if (!over && cb) cb(ud, NEAP_ERR_CLOSED, 0);
     }
-    for (jappend *a; (a = take_done(c)); unref(c)) free(a); /* finished in between */
     while (c->waiters) {
         neap_journal_cb cb = c->waiters->cb;
         void *ud = c->waiters->ud;
