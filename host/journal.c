@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The open journals of the process, by path: a second worker must get the first one's, and the file lock cannot tell threads apart.
@@ -221,11 +222,28 @@ size_t neap_journal_logs(neap_journal *j, neap_journal_log *out, size_t max) {
     return n;
 }
 
-void neap_journal_on_grow(neap_journal *j, void (*wake)(void *), void *ud) {
+int neap_journal_on_grow(neap_journal *j, void (*wake)(void *), void *ud) {
     pthread_mutex_lock(&j->mutex);
-    j->wake = wake;
-    j->wake_ud = ud;
+    int err = wake && j->wake ? NEAP_ERR_FULL : 0;
+    if (!err) {
+        j->wake = wake;
+        j->wake_ud = ud;
+    }
     pthread_mutex_unlock(&j->mutex);
+    return err;
+}
+
+const char *neap_journal_dir(const neap_journal *j) { return j->path; }
+
+int64_t neap_journal_stamp(neap_journal *j, uint32_t n) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    pthread_mutex_lock(&j->mutex);
+    int64_t us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    if (us <= j->last_stamp) us = j->last_stamp + 1; /* a clock set back, or more than one reading a microsecond */
+    j->last_stamp = us + n - 1;
+    pthread_mutex_unlock(&j->mutex);
+    return us;
 }
 
 void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out) {

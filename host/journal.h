@@ -80,8 +80,16 @@ void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
 /* The applier's progress in the own log; wakes those who wait for it. Any thread. */
 void neap_journal_set_applied(neap_journal *j, uint64_t end);
 
-/* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. NULL ends it. */
-void neap_journal_on_grow(neap_journal *j, void (*wake)(void *ud), void *ud);
+/* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. For the one reader: NEAP_ERR_FULL if there is
+   one already. NULL gives the place up. */
+int neap_journal_on_grow(neap_journal *j, void (*wake)(void *ud), void *ud);
+
+/* The journal's directory; lives as long as the journal. */
+const char *neap_journal_dir(const neap_journal *j);
+
+/* The first of n microsecond times that nobody else in the process got or will get from this journal: now, or just after the last one.
+   For readings that carry no time of their own. Any thread. */
+int64_t neap_journal_stamp(neap_journal *j, uint32_t n);
 
 typedef struct neap_journal_stats {
     uint64_t records, bytes, commits, failures, refused; /* since the opening; refused: turned away at the bound */

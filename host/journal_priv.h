@@ -55,6 +55,7 @@ struct neap_journal {
     neap_journal_client *clients;
     void (*wake)(void *ud);
     void *wake_ud;
+    int64_t last_stamp;
     neap_journal_stats stats;
 };
 

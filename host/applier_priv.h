@@ -1,0 +1,116 @@
+/* applier_priv.h: what applier.c (the state machine), applier_step.c (records to one script call) and applier_store.c (knowing the
+   store, letting go of segments) share. */
+#ifndef NEAP_APPLIER_PRIV_H
+#define NEAP_APPLIER_PRIV_H
+#include "host/applier.h"
+#include "host/record.h"
+
+enum {
+    APPLIER_FLIGHTS = 2,         /* steps under way: the next is built while Redis runs one. The positions chain them */
+    APPLIER_STEP_BYTES = 192 << 10, /* of journal read for a step */
+    APPLIER_STEP_READINGS = 8000,
+    APPLIER_ENTRY_PAIRS = 128, /* readings in one stream entry at most */
+    APPLIER_TRIM_EVERY = 100,  /* entries of a stream between two trims */
+    APPLIER_DURABLE_MAX = 4096
+};
+
+extern const char applier_script[];
+
+typedef struct stream { /* one Redis stream that this applier has met */
+    uint32_t entries;   /* since its last trim */
+    uint32_t registered; /* == applier->generation: its sensor's name has been sent */
+    uint32_t seen;      /* == step->unit: it is in the unit being built */
+    uint32_t group;
+} stream;
+
+typedef struct item {
+    const char *text;
+    int64_t time_us;
+    uint32_t next; /* place in step->items + 1; 0: last of its group */
+    uint8_t text_len;
+} item;
+
+typedef struct group { /* the readings of one stream in a unit */
+    uint32_t place;    /* of the stream, 1-based */
+    uint32_t first, last, count;
+    const char *name;
+    size_t name_len;
+} group;
+
+typedef struct step { /* the builder's memory, reused */
+    neap_buf raw;     /* the records' bytes: names and texts point into it */
+    neap_buf args, keys, wire;
+    size_t argc, keyc;
+    uint32_t *key_of; /* place -> index in KEYS of this step */
+    size_t key_cap, key_used;
+    uint32_t *used; /* the places in use, to clear key_of */
+    size_t used_cap;
+    item *items;
+    size_t item_count, item_cap;
+    group *groups;
+    size_t group_count, group_cap;
+    uint32_t unit; /* number of the unit being built; never 0 */
+    size_t readings;
+} step;
+
+typedef struct flight {
+    struct neap_applier *a;
+    char uuid[37];
+    bool own;
+    uint64_t from, to;
+    size_t readings;
+} flight;
+
+typedef struct applied { /* applied, but maybe not yet durable in Redis */
+    char uuid[37];
+    uint64_t to;
+    uint64_t at_ms, saves; /* loop clock; count of RDB saves seen by then */
+} applied;
+
+struct neap_applier {
+    uv_loop_t *loop;
+    neap_journal *j;
+    neap_redis *redis;
+    uv_async_t grown;
+    uv_timer_t tick;
+    int handles; /* to be closed before the memory may go */
+    bool stopped, greeted, greeting, probing, drain;
+    char *stream_prefix, *stream_suffix, *synthetic_suffix, *sensors_key, *state_key, *dead_key, *once_prefix;
+    uint64_t keep;
+    uint32_t once_s;
+    void (*report)(void *ud, enum neap_applier_state state, const char *text);
+    void *ud;
+    neap_applier_status status;
+    char sha[41], store[37];
+    char store_file[4096];
+    bool store_lost; /* since the last start: what is retained is replayed */
+    char uuid[37];   /* the log being applied */
+    bool own, have_log;
+    uint64_t pos; /* where the next step starts */
+    bool stored;  /* Redis has a position for this log */
+    flight flights[APPLIER_FLIGHTS];
+    int flying, first_flight;
+    neap_sensors *names; /* stream keys to places */
+    stream *streams;
+    size_t stream_cap;
+    uint32_t generation;
+    step step;
+    applied *applied; /* ring */
+    size_t applied_first, applied_count;
+    uint64_t saves, last_save, probe_ms; /* probe_ms: when durability was last asked for */
+};
+
+/* applier.c */
+void applier_say(neap_applier *a, enum neap_applier_state s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void applier_pump(neap_applier *a);
+void applier_later(neap_applier *a); /* back to the greeting after a pause */
+/* applier_step.c */
+int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings); /* step.wire; *to == from: nothing there */
+void applier_free_step(step *s);
+/* applier_store.c */
+void applier_greet(neap_applier *a);
+void applier_applied(neap_applier *a, const char *uuid, uint64_t to);
+void applier_probe(neap_applier *a); /* asks how durable Redis is by now, and releases */
+void applier_distrust(neap_applier *a);
+bool applier_pick_log(neap_applier *a);
+#endif

@@ -1,0 +1,201 @@
+/* applier_step.c: a stretch of the journal as one script call. Batches without an idempotency key are put together, so that readings of a
+   sensor share stream entries when there is much to do; a batch with a key is a unit of its own, because it is applied or skipped as one. */
+#include "host/applier_priv.h"
+#include "host/err.h"
+#include <stdlib.h>
+
+static bool grow(void **p, size_t *cap, size_t need, size_t size) {
+    if (need <= *cap) return true;
+    size_t n = *cap ? *cap : 64;
+    while (n < need) n *= 2;
+    void *q = realloc(*p, n * size);
+    if (!q) return false;
+    *p = q;
+    *cap = n;
+    return true;
+}
+
+static int arg(step *s, const char *p, size_t n) {
+    s->argc++;
+    return neap_resp_str(&s->args, p, n);
+}
+
+static int arg_int(step *s, int64_t v) {
+    s->argc++;
+    return neap_resp_int(&s->args, v);
+}
+
+/* Finds or makes the stream of a sensor. Its 1-based place, 0 without memory. */
+static uint32_t find_stream(neap_applier *a, const neap_record *r) {
+    char key[1024];
+    int n = snprintf(key, sizeof key, "%s%.*s%s", a->stream_prefix, (int)r->name_len, r->name, r->synthetic ? a->synthetic_suffix : a->stream_suffix);
+    if (n < 0 || (size_t)n >= sizeof key) return 0;
+    uint32_t place = neap_sensors_find(a->names, key, (size_t)n);
+    if (place) return place;
+    size_t old = a->stream_cap;
+    place = neap_sensors_add(a->names, key, (size_t)n, 0, 0);
+    if (!place || !grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams)) return 0;
+    if (a->stream_cap > old) memset(a->streams + old, 0, (a->stream_cap - old) * sizeof *a->streams);
+    return place;
+}
+
+static int add_reading(neap_applier *a, const neap_record *r) {
+    step *s = &a->step;
+    uint32_t place = find_stream(a, r);
+    if (!place || !grow((void **)&s->items, &s->item_cap, s->item_count + 1, sizeof *s->items)) return NEAP_ERR_MEMORY;
+    stream *st = &a->streams[place - 1];
+    if (st->seen != s->unit) {
+        if (!grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
+        st->seen = s->unit;
+        st->group = (uint32_t)s->group_count;
+        s->groups[s->group_count++] = (group){.place = place, .name = r->name, .name_len = r->name_len};
+    }
+    group *g = &s->groups[st->group];
+    s->items[s->item_count++] = (item){.text = r->text, .text_len = (uint8_t)r->text_len, .time_us = r->time_us};
+    uint32_t at = (uint32_t)s->item_count;
+    if (g->last) s->items[g->last - 1].next = at;
+    else g->first = at;
+    g->last = at;
+    g->count++;
+    s->readings++;
+    return 0;
+}
+
+/* The place's index in KEYS, where it is put on first sight. 0 without memory. */
+static uint32_t key_index(neap_applier *a, const group *g, bool synthetic) {
+    step *s = &a->step;
+    size_t old = s->key_cap;
+    if (!grow((void **)&s->key_of, &s->key_cap, g->place, sizeof *s->key_of)) return 0;
+    if (s->key_cap > old) memset(s->key_of + old, 0, (s->key_cap - old) * sizeof *s->key_of);
+    uint32_t *k = &s->key_of[g->place - 1];
+    if (*k) return *k;
+    char key[1024];
+    int n = snprintf(key, sizeof key, "%s%.*s%s", a->stream_prefix, (int)g->name_len, g->name, synthetic ? a->synthetic_suffix : a->stream_suffix);
+    if (!grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, key, (size_t)n)) return 0;
+    s->used[s->key_used++] = g->place;
+    s->keyc++;
+    return *k = (uint32_t)s->keyc + 3; /* after the three fixed keys */
+}
+
+/* Writes the unit that was collected, and begins the next. */
+static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+    step *s = &a->step;
+    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) : 0;
+    for (size_t i = 0; !err && i < s->group_count; i++) {
+        group *g = &s->groups[i];
+        stream *st = &a->streams[g->place - 1];
+        uint32_t k = key_index(a, g, synthetic);
+        if (!k) return NEAP_ERR_MEMORY;
+        if (st->registered != a->generation) {
+            /* a batch that may be skipped as a duplicate must not be the one that registers */
+            if (!once_len) st->registered = a->generation;
+            err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
+        }
+        uint32_t at = g->first;
+        for (uint32_t left = g->count; !err && left;) {
+            uint32_t n = left < APPLIER_ENTRY_PAIRS ? left : APPLIER_ENTRY_PAIRS;
+            bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
+            if (trim) st->entries = 0;
+            err = arg(s, trim ? "S" : "s", 1) || arg_int(s, k) || arg_int(s, n);
+            for (left -= n; !err && n; n--) {
+                const item *it = &s->items[at - 1];
+                err = arg_int(s, it->time_us) || arg(s, it->text, it->text_len);
+                at = it->next;
+            }
+        }
+    }
+    s->group_count = s->item_count = 0;
+    if (++s->unit == 0) s->unit = 1;
+    return err ? NEAP_ERR_MEMORY : 0;
+}
+
+/* Collects whole records: their bytes are copied, as the reader's buffer moves on. */
+typedef struct collect {
+    step *s;
+    uint64_t to;
+    size_t readings;
+    int err;
+} collect;
+
+static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
+    collect *c = ud;
+    neap_record r;
+    uint32_t len = (uint32_t)n;
+    if (buf_add(&c->s->raw, &len, 4) || buf_add(&c->s->raw, data, n)) {
+        c->err = NEAP_ERR_MEMORY;
+        return 1;
+    }
+    c->to = end;
+    if (!neap_record_open(&r, data, n)) c->readings += r.count;
+    return c->readings >= APPLIER_STEP_READINGS;
+}
+
+static int build_program(neap_applier *a) {
+    step *s = &a->step;
+    int err = 0;
+    bool synthetic = false; /* of the unit being collected */
+    for (const char *p = s->raw.data, *end = p + s->raw.len; !err && p < end;) {
+        uint32_t n;
+        neap_record r;
+        memcpy(&n, p, 4);
+        if (neap_record_open(&r, p + 4, n) == 0) {
+            bool alone = r.key_len != 0;
+            if (alone || r.synthetic != synthetic) err = flush_unit(a, "", 0, synthetic);
+            synthetic = r.synthetic;
+            while (!err && neap_record_next(&r)) err = add_reading(a, &r);
+            if (!err && alone) err = flush_unit(a, r.key, r.key_len, synthetic);
+        } else {
+            a->status.damaged_bytes += n; /* sound on disk, but of a version that we do not know */
+        }
+        p += 4 + n;
+    }
+    return err ? err : flush_unit(a, "", 0, synthetic);
+}
+
+static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
+    step *s = &a->step;
+    char text[24], number[24];
+    buf_clear(&s->wire);
+    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->argc) || neap_resp_str(&s->wire, "EVALSHA", 7) || neap_resp_str(&s->wire, a->sha, 40) ||
+              neap_resp_int(&s->wire, (int64_t)s->keyc + 3) || neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) ||
+              neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) || neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) ||
+              buf_add(&s->wire, s->keys.data, s->keys.len);
+    int n = a->stored || from ? snprintf(text, sizeof text, "%llu", (unsigned long long)from) : 0;
+    if (!a->stored) n = 0; /* nothing stored for this log yet: the script expects nothing */
+    int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);
+    return err || neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) || neap_resp_str(&s->wire, text, (size_t)n) ||
+                   neap_resp_str(&s->wire, number, (size_t)m) || neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) ||
+                   neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) || buf_add(&s->wire, s->args.data, s->args.len)
+               ? NEAP_ERR_MEMORY
+               : 0;
+}
+
+int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings) {
+    step *s = &a->step;
+    collect c = {.s = s, .to = from};
+    uint64_t next;
+    buf_clear(&s->raw);
+    buf_clear(&s->args);
+    buf_clear(&s->keys);
+    for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
+    s->argc = s->keyc = s->key_used = s->readings = s->item_count = s->group_count = 0;
+    if (++s->unit == 0) s->unit = 1;
+    int err = neap_journal_read(a->j, a->uuid, from, APPLIER_STEP_BYTES, take_record, &c, &next, damaged);
+    if (!err) err = c.err;
+    if (!err) err = build_program(a);
+    if (!err) err = put_wire(a, from, next);
+    *to = next;
+    *readings = s->readings;
+    return err;
+}
+
+void applier_free_step(step *s) {
+    buf_free(&s->raw);
+    buf_free(&s->args);
+    buf_free(&s->keys);
+    buf_free(&s->wire);
+    free(s->key_of);
+    free(s->used);
+    free(s->items);
+    free(s->groups);
+}

@@ -1,0 +1,278 @@
+/* applier_store.c: getting to know the store (its UUID, its scripts, how durable it is) and letting go of what it has safely. */
+#include "host/applier_priv.h"
+#include "host/err.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/* ---- small things ------------------------------------------------------------------------------------------------------- */
+
+static int command(neap_buf *b, int argc, const char *const *argv) {
+    int err = neap_resp_begin(b, (size_t)argc);
+    for (int i = 0; !err && i < argc; i++) err = neap_resp_str(b, argv[i], strlen(argv[i]));
+    return err;
+}
+#define COMMAND(b, ...) command(b, (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)), (const char *const[]){__VA_ARGS__})
+
+static int send_batch(neap_applier *a, neap_buf *b, uint32_t count, neap_redis_cb cb) {
+    neap_redis_req q = {.bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH, .cb = cb, .ud = a};
+    int err = neap_redis_send(a->redis, &q);
+    buf_free(b);
+    return err;
+}
+
+static const neap_reply *item_of(const neap_reply *r, uint32_t i) {
+    static const neap_reply nil = {.type = NEAP_REPLY_NIL};
+    return r && r->type == NEAP_REPLY_ARRAY && i < r->len ? &r->item[i] : &nil;
+}
+
+static bool is_text(const neap_reply *r) { return r->type == NEAP_REPLY_STRING || r->type == NEAP_REPLY_STATUS; }
+
+/* The value of a line "name:value" of INFO as a number, or `missing`. */
+static long long info(const neap_reply *r, const char *name, long long missing) {
+    if (!is_text(r)) return missing;
+    size_t n = strlen(name);
+    for (const char *p = r->str; (p = strstr(p, name)); p += n)
+        if ((p == r->str || p[-1] == '\n') && p[n] == ':') return strncmp(p + n + 1, "ok", 2) == 0 ? 1 : strtoll(p + n + 1, NULL, 10);
+    return missing;
+}
+
+const char *neap_applier_class_name(enum neap_applier_class c) {
+    static const char *const names[] = {"unknown", "always", "everysec", "rdb", "none"};
+    return names[c];
+}
+
+static void new_uuid(char out[37]) {
+    uint8_t r[16];
+    if (getrandom(r, sizeof r, 0) != sizeof r) abort(); /* cannot happen for 16 bytes once the system is up */
+    r[6] = (r[6] & 0x0F) | 0x40;
+    r[8] = (r[8] & 0x3F) | 0x80;
+    for (int i = 0, at = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) out[at++] = '-';
+        at += snprintf(out + at, 3, "%02x", r[i]);
+    }
+}
+
+/* ---- the store's UUID, as it was last seen, beside the journal --------------------------------------------------------------- */
+
+static bool load_store(const neap_applier *a, char out[37]) {
+    int fd = open(a->store_file, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, out, 36);
+    if (fd >= 0) close(fd);
+    out[n == 36 ? 36 : 0] = 0;
+    return n == 36;
+}
+
+static bool save_store(const neap_applier *a) {
+    char tmp[4200];
+    snprintf(tmp, sizeof tmp, "%s.new", a->store_file);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, a->store, 36) == 36 && fsync(fd) == 0;
+    if (fd >= 0) close(fd);
+    return ok && rename(tmp, a->store_file) == 0;
+}
+
+/* ---- greeting: who is there? ------------------------------------------------------------------------------------------------ */
+
+static void learn_class(neap_applier *a, const neap_reply *aof, const neap_reply *fsync_mode, const neap_reply *save, const neap_reply *persistence) {
+    const neap_reply *on = item_of(aof, 1), *mode = item_of(fsync_mode, 1), *rdb = item_of(save, 1);
+    bool aof_on = is_text(on) ? strcmp(on->str, "yes") == 0 : info(persistence, "aof_enabled", 0) == 1;
+    enum neap_applier_class c;
+    if (aof_on && is_text(mode) && strcmp(mode->str, "always") == 0) c = NEAP_DURABLE_ALWAYS;
+    else if (aof_on && is_text(mode) && strcmp(mode->str, "no") == 0) c = NEAP_DURABLE_NONE; /* the kernel decides when */
+    else if (aof_on) c = NEAP_DURABLE_EVERYSEC;
+    else if (is_text(rdb)) c = rdb->len ? NEAP_DURABLE_RDB : NEAP_DURABLE_NONE;
+    else c = NEAP_DURABLE_UNKNOWN;
+    a->status.durability = c;
+    a->last_save = (uint64_t)info(persistence, "rdb_last_save_time", 0);
+}
+
+static void on_claimed(void *ud, int status, neap_reply *r);
+
+/* Gives the store a UUID if it has none, and, when the store is not the one we knew, a starting position for every log. */
+static void claim_store(neap_applier *a) {
+    neap_journal_log logs[64];
+    char fresh[37], text[24];
+    neap_buf b = {0};
+    size_t n = neap_journal_logs(a->j, logs, 64);
+    uint32_t count = 2;
+    new_uuid(fresh);
+    int err = COMMAND(&b, "HSETNX", a->state_key, "store", fresh) || COMMAND(&b, "HGET", a->state_key, "store");
+    for (size_t i = 0; !err && a->store_lost && i < n && i < 64; i++, count++) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)logs[i].first);
+        err = COMMAND(&b, "HSETNX", a->state_key, logs[i].uuid, text);
+    }
+    if (err || send_batch(a, &b, count, on_claimed)) {
+        buf_free(&b);
+        a->greeting = false;
+        applier_later(a);
+    }
+}
+
+static void on_claimed(void *ud, int status, neap_reply *r) {
+    neap_applier *a = ud;
+    const neap_reply *id = item_of(r, 1);
+    bool ok = status == 0 && is_text(id) && id->len == 36;
+    if (ok) {
+        memcpy(a->store, id->str, 37);
+        memcpy(a->status.store, id->str, 37);
+        ok = save_store(a);
+        if (!ok && !a->stopped) applier_say(a, NEAP_APPLIER_AWAY, "cannot write %s", a->store_file);
+    } else if (!a->stopped) {
+        applier_say(a, NEAP_APPLIER_AWAY, "%s", r && r->type == NEAP_REPLY_ERROR ? r->str : "Redis refuses to keep the store's identity");
+    }
+    neap_reply_free(r);
+    if (a->stopped) return;
+    a->greeting = false;
+    a->greeted = ok;
+    if (ok) applier_pump(a);
+    else applier_later(a);
+}
+
+static void on_greeting(void *ud, int status, neap_reply *r) {
+    neap_applier *a = ud;
+    const neap_reply *sha = item_of(r, 0), *id = item_of(r, 1), *cluster = item_of(r, 6), *bad = NULL;
+    if (a->stopped) {
+        neap_reply_free(r);
+        return;
+    }
+    if (r && r->type == NEAP_REPLY_ERROR) bad = r;
+    else if (sha->type == NEAP_REPLY_ERROR) bad = sha;
+    else if (id->type == NEAP_REPLY_ERROR) bad = id;
+    enum neap_applier_state s = bad == id && id->type == NEAP_REPLY_ERROR && strncmp(id->str, "WRONGTYPE", 9) == 0 ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY;
+    if (status || bad || !is_text(sha) || sha->len != 40) {
+        applier_say(a, s, "%s", bad ? bad->str : "Redis did not answer the greeting");
+    } else if (info(cluster, "cluster_enabled", 0) == 1) {
+        applier_say(a, NEAP_APPLIER_STOPPED, "the journal cannot be applied to a Redis Cluster: its position and the streams lie on different nodes");
+    } else {
+        char known[37];
+        bool had = load_store(a, known);
+        memcpy(a->sha, sha->str, 41);
+        learn_class(a, item_of(r, 2), item_of(r, 3), item_of(r, 4), item_of(r, 5));
+        a->store_lost = had && !(is_text(id) && strcmp(id->str, known) == 0);
+        if (a->store_lost) {
+            a->status.replays++;
+            a->generation++;
+            applier_say(a, a->status.state, is_text(id) ? "this is another store than before: what the journal retains is applied to it from the start"
+                                                        : "the store has lost its identity, and with it its data: what the journal retains is applied again");
+        }
+        neap_reply_free(r);
+        claim_store(a);
+        return;
+    }
+    neap_reply_free(r);
+    a->greeting = false;
+    applier_later(a);
+}
+
+void applier_greet(neap_applier *a) {
+    neap_buf b = {0};
+    if (a->greeting || a->stopped) return;
+    a->greeting = true;
+    a->greeted = false;
+    applier_distrust(a);
+    int err = COMMAND(&b, "SCRIPT", "LOAD", applier_script) || COMMAND(&b, "HGET", a->state_key, "store") || COMMAND(&b, "CONFIG", "GET", "appendonly") ||
+              COMMAND(&b, "CONFIG", "GET", "appendfsync") || COMMAND(&b, "CONFIG", "GET", "save") || COMMAND(&b, "INFO", "persistence") ||
+              COMMAND(&b, "INFO", "cluster");
+    if (err || send_batch(a, &b, 7, on_greeting)) {
+        buf_free(&b);
+        a->greeting = false;
+        applier_later(a);
+    }
+}
+
+/* What we believed to be applied has to be asked again, from the oldest log on: a crash of Redis may have taken some of it back. */
+void applier_distrust(neap_applier *a) {
+    a->have_log = false;
+    a->uuid[0] = 0;
+    a->applied_first = a->applied_count = 0;
+}
+
+/* Moves to the log to be applied: stays with the present one, or takes the next one if `pos` is at an older log's end. False: no log. */
+bool applier_pick_log(neap_applier *a) {
+    neap_journal_log logs[64];
+    size_t n = neap_journal_logs(a->j, logs, 64), i = 0;
+    if (n > 64) n = 64;
+    while (a->uuid[0] && i < n && strcmp(logs[i].uuid, a->uuid) != 0) i++;
+    if (i == n) i = 0;
+    if (a->have_log && i + 1 < n && a->pos == logs[i].end) i++;
+    if (!n) return false;
+    memcpy(a->uuid, logs[i].uuid, 37);
+    a->own = logs[i].own;
+    return true;
+}
+
+/* ---- letting go ------------------------------------------------------------------------------------------------------------- */
+
+static void release_first(neap_applier *a) {
+    applied *e = &a->applied[a->applied_first];
+    neap_journal_log logs[64];
+    size_t n = neap_journal_logs(a->j, logs, 64);
+    neap_journal_release(a->j, e->uuid, e->to);
+    for (size_t i = 0; i < n && i < 64; i++) /* an older log is gone now as a whole, and its position with it */
+        if (!logs[i].own && logs[i].end == e->to && strcmp(logs[i].uuid, e->uuid) == 0) {
+            const char *argv[] = {"HDEL", a->state_key, e->uuid};
+            neap_redis_command(a->redis, 3, argv, NULL, 0, NULL, NULL);
+        }
+    a->applied_first = (a->applied_first + 1) % APPLIER_DURABLE_MAX;
+    a->applied_count--;
+}
+
+void applier_applied(neap_applier *a, const char *uuid, uint64_t to) {
+    if (a->applied_count) { /* the same second of the same log: one entry will do */
+        applied *last = &a->applied[(a->applied_first + a->applied_count - 1) % APPLIER_DURABLE_MAX];
+        if (strcmp(last->uuid, uuid) == 0 && (last->at_ms / 1000 == uv_now(a->loop) / 1000 || a->applied_count == APPLIER_DURABLE_MAX)) {
+            last->to = to;
+            last->at_ms = uv_now(a->loop);
+            last->saves = a->saves;
+            return;
+        }
+    }
+    if (a->applied_count == APPLIER_DURABLE_MAX) return; /* released later, with its successors */
+    applied *e = &a->applied[(a->applied_first + a->applied_count++) % APPLIER_DURABLE_MAX];
+    memcpy(e->uuid, uuid, 37);
+    e->to = to;
+    e->at_ms = uv_now(a->loop);
+    e->saves = a->saves;
+    while (a->status.durability == NEAP_DURABLE_ALWAYS && a->applied_count) release_first(a);
+}
+
+static void on_probe(void *ud, int status, neap_reply *r) {
+    neap_applier *a = ud;
+    const neap_reply *text = item_of(r, 0);
+    if (!a->stopped) {
+        a->probing = false;
+        uint64_t save = (uint64_t)info(text, "rdb_last_save_time", 0), asked = a->probe_ms;
+        if (status == 0 && save && save != a->last_save) {
+            a->last_save = save;
+            a->saves++;
+        }
+        bool aof_ok = status == 0 && info(text, "aof_last_write_status", 0) == 1;
+        while (status == 0 && a->applied_count) {
+            const applied *e = &a->applied[a->applied_first];
+            neap_journal_stats s;
+            neap_journal_get_stats(a->j, &s);
+            enum neap_applier_class c = a->status.durability;
+            bool go = c == NEAP_DURABLE_ALWAYS;
+            if (c == NEAP_DURABLE_EVERYSEC) go = aof_ok && e->at_ms + 3000 <= asked;
+            /* a save that was running when the step was applied does not have it, the one after that does */
+            if (c == NEAP_DURABLE_RDB) go = a->saves >= e->saves + 2;
+            if (c == NEAP_DURABLE_NONE || c == NEAP_DURABLE_UNKNOWN) go = s.retained > s.max_bytes / 4 * 3;
+            if (!go) break;
+            release_first(a);
+        }
+    }
+    neap_reply_free(r);
+}
+
+void applier_probe(neap_applier *a) {
+    neap_buf b = {0};
+    if (a->probing || !a->applied_count) return;
+    a->probing = true;
+    a->probe_ms = uv_now(a->loop); /* what was applied 3 s before the question was asked */
+    if (COMMAND(&b, "INFO", "persistence") || send_batch(a, &b, 1, on_probe)) {
+        buf_free(&b);
+        a->probing = false;
+    }
+}
