@@ -13,6 +13,7 @@
 ---       repl = {scan = {args = "", help = "..", run = fn}},      -- more /commands of the prompt
 ---       checks = {bus = function(context, say) end}, -- more of neap check
 ---       health = function(h) end,                    -- adds fields to /health
+---       stop = function() end,                       -- when a reload has put a newer load of it in its place
 ---   }
 ---
 --- A command `neap NAME` is a module `neap.cmd.NAME`. C parts take what they need through host/include/neap_ext.h, a versioned table of
@@ -25,9 +26,11 @@ local ext = {api = 1}
 
 local FIELDS = {name = "string", version = "string", api = "number", help = "string", setup = "function", routes = "function",
     decoders = "table",
-    keys = "table", detectors = "table", repl = "table", checks = "table", health = "function"}
+    keys = "table", detectors = "table", repl = "table", checks = "table", health = "function", stop = "function"}
 
-local active, by_name, failures = {}, {}, {}
+-- What is on. A reload fills a second set aside, which then takes the place of the first or is dropped.
+local function new_set() return {active = {}, by_name = {}, failures = {}} end
+local current, building = new_set(), nil
 
 -- ---- finding ------------------------------------------------------------------------------------------------------------
 local function roots()
@@ -102,7 +105,8 @@ end
 ---@param opts? table for its setup
 function ext.use(name, opts)
     if type(name) ~= "string" then error("neap.use: expected the name of an extension", 2) end
-    if by_name[name] then return by_name[name] end
+    local set = building or current
+    if set.by_name[name] then return set.by_name[name] end
     local ok, module = pcall(ext.load, name)
     if ok then
         local set_up, why = true, nil
@@ -110,34 +114,75 @@ function ext.use(name, opts)
         if not set_up then ok, module = false, ("extension '%s': its setup failed: %s"):format(name, tostring(why)) end
     end
     if not ok then
-        failures[name] = module
+        set.failures[name] = module
         log.error("left out: " .. tostring(module))
         return nil, module
     end
-    if module.keys then
-        for _, key in ipairs(module.keys) do require("neap.sensors").add_key(key) end
-    end
+    for _, key in ipairs(module.keys or {}) do require("neap.sensors").add_key(key) end
     for command, definition in pairs(module.repl or {}) do require("neap.repl_commands")[command] = definition end
-    by_name[name], failures[name] = module, nil
-    active[#active + 1] = module
+    set.by_name[name], set.failures[name] = module, nil
+    set.active[#set.active + 1] = module
     return module
 end
 
 --- The extensions that are on, in the order in which they were turned on.
-function ext.active() return active end
+function ext.active() return current.active end
 
 --- The messages of those that were left out: {name = message}.
-function ext.failures() return failures end
+function ext.failures() return current.failures end
+
+-- ---- reload -------------------------------------------------------------------------------------------------------------
+local loaded_before -- the Lua modules of extensions as they were, while a new set is built
+
+--- From now on neap.use fills a new set, and the files of extensions are read anew. End with commit or abort.
+function ext.begin()
+    building, loaded_before = new_set(), {}
+    for path, module in pairs(package.loaded) do
+        if path:find("^neap%.ext%.[%w_]+$") then loaded_before[path] = module end
+    end
+    for path in pairs(loaded_before) do package.loaded[path] = nil end
+end
+
+--- The new set is complete but not yet in force (other workers may still refuse theirs); returns a function that puts it in force, stopping
+--- the old one, and one that drops it.
+---@return fun() commit
+---@return fun() abort
+function ext.finish()
+    local new, before = building, loaded_before
+    building, loaded_before = nil, nil
+    local function stop(set)
+        for _, module in ipairs(set.active) do
+            if module.stop then
+                local ok, why = pcall(module.stop)
+                if not ok then log.error(("extension '%s': its stop failed: %s"):format(module.name, tostring(why))) end
+            end
+        end
+    end
+    local function commit()
+        local old = current
+        current = new
+        stop(old)
+    end
+    local function abort()
+        for path in pairs(package.loaded) do
+            if path:find("^neap%.ext%.[%w_]+$") then package.loaded[path] = nil end
+        end
+        for path, module in pairs(before) do package.loaded[path] = module end
+        stop(new)
+    end
+    return commit, abort
+end
 
 -- ---- what others ask ----------------------------------------------------------------------------------------------------
 --- Lets the extensions add their routes to an app; `here` is what the server gives to app.lua too. One that fails is named in the log.
 function ext.add_routes(app, here)
-    for _, module in ipairs(active) do
+    local set = building or current
+    for _, module in ipairs(set.active) do
         if module.routes then
             local ok, why = pcall(module.routes, app, here)
             if not ok then
-                failures[module.name] = ("extension '%s': its routes failed: %s"):format(module.name, tostring(why))
-                log.error(failures[module.name])
+                set.failures[module.name] = ("extension '%s': its routes failed: %s"):format(module.name, tostring(why))
+                log.error(set.failures[module.name])
             end
         end
     end
@@ -147,7 +192,7 @@ end
 ---@param content_type? string
 function ext.decoder(content_type)
     local kind = content_type and content_type:match("^%s*([^;%s]+)")
-    for _, module in ipairs(kind and active or {}) do
+    for _, module in ipairs(kind and current.active or {}) do
         local fn = module.decoders and module.decoders[kind:lower()]
         if fn then return fn end
     end
@@ -155,17 +200,17 @@ end
 
 --- Lets the extensions add to /health; a failing one is named there.
 function ext.health(h)
-    for _, module in ipairs(active) do
+    for _, module in ipairs(current.active) do
         local ok, why = true, nil
         if module.health then ok, why = pcall(module.health, h) end
-        if not ok then failures[module.name] = tostring(why) end
+        if not ok then current.failures[module.name] = tostring(why) end
     end
-    if next(failures) then h.extensions_left_out = failures end
+    if next(current.failures) then h.extensions_left_out = current.failures end
 end
 
 --- Forgets what is on; for specs.
 function ext.reset()
-    active, by_name, failures = {}, {}, {}
+    current, building = new_set(), nil
 end
 
 return ext

@@ -80,10 +80,14 @@ local function setup(_, opts)
     if not opts.port then return end
     if type(opts.deliver) ~= "function" then
         error("neap.use('serial', {port = .., deliver = function(reading) .. end}): deliver is missing", 0) end
-    require("neap.task").spawn(serial.run, opts)
+    serial.reader = require("neap.task").spawn(serial.run, opts)
 end
 
-local public = {setup = setup}
+local function stop()
+    if serial.reader then serial.reader:cancel("the extension was reloaded") end
+end
+
+local public = {setup = setup, stop = stop}
 for _, field in ipairs{"name", "version", "api", "help"} do public[field] = serial[field] end
 public.checks = {
     ports = function(_, say)
