@@ -30,27 +30,42 @@ PERM_FN uint32_t perm_walk(const neap_perm *p, uint32_t x) {
 }
 
 #ifndef __CUDACC__
-/* Positions first..first+n-1 of the permutation, 64 at a time so that the rounds run in vector registers. */
+/* x[64] through the network once; loops of 64 run in vector registers. */
+static inline __attribute__((unused)) void perm_rounds(const neap_perm *p, uint32_t *x) {
+    uint32_t lo[64], hi[64];
+    for (int j = 0; j < 64; j++) lo[j] = x[j] & p->mask_lo, hi[j] = (x[j] >> p->bits_lo) & p->mask_hi;
+    for (int r = 0; r < NEAP_PERM_ROUNDS; r += 2) {
+        for (int j = 0; j < 64; j++) lo[j] ^= perm_mix(hi[j], p->key[r]) & p->mask_lo;
+        for (int j = 0; j < 64; j++) hi[j] ^= perm_mix(lo[j], p->key[r + 1]) & p->mask_hi;
+    }
+    for (int j = 0; j < 64; j++) x[j] = hi[j] << p->bits_lo | lo[j];
+}
+
+/* Positions first..first+n-1 of the permutation. Those that fall outside walk on together, in ever fewer vectors. */
 static inline __attribute__((unused)) void perm_fill(const neap_perm *p, uint32_t first, int n, uint32_t *out) {
-    while (n > 0) {
-        uint32_t lo[64], hi[64];
-        int m = n < 64 ? n : 64;
-        for (int j = 0; j < 64; j++) {
-            uint32_t x = first + (uint32_t)j;
-            lo[j] = x & p->mask_lo;
-            hi[j] = (x >> p->bits_lo) & p->mask_hi;
-        }
-        for (int r = 0; r < NEAP_PERM_ROUNDS; r += 2) {
-            for (int j = 0; j < 64; j++) lo[j] ^= perm_mix(hi[j], p->key[r]) & p->mask_lo;
-            for (int j = 0; j < 64; j++) hi[j] ^= perm_mix(lo[j], p->key[r + 1]) & p->mask_hi;
-        }
+    for (; n > 0; first += 64, out += 64, n -= 64) {
+        uint32_t x[64];
+        int slot[64], m = n < 64 ? n : 64, open = 0;
+        for (int j = 0; j < 64; j++) x[j] = first + (uint32_t)j;
+        perm_rounds(p, x);
         for (int j = 0; j < m; j++) {
-            uint32_t x = hi[j] << p->bits_lo | lo[j];
-            out[j] = x < p->n ? x : perm_walk(p, x);
+            out[j] = x[j];
+            slot[open] = j;
+            open += x[j] >= p->n;
         }
-        first += (uint32_t)m;
-        out += m;
-        n -= m;
+        while (open > 3) {
+            int still = 0;
+            for (int j = 0; j < open; j++) x[j] = out[slot[j]];
+            perm_rounds(p, x);
+            for (int j = 0; j < open; j++) {
+                int s = slot[j];
+                out[s] = x[j];
+                slot[still] = s;
+                still += x[j] >= p->n;
+            }
+            open = still;
+        }
+        for (int j = 0; j < open; j++) out[slot[j]] = perm_walk(p, out[slot[j]]);
     }
 }
 #endif

@@ -26,7 +26,41 @@ typedef struct tile_job {
     float *w, *m, *v;
 } tile_job;
 
-LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, int row, int col) {
+/* Gradients of one tile on their way to the optimiser. Square roots and divisions are slow but use a unit of their own, so the update of a tile runs
+   inside the multiply loop of the next one, a vector every few steps, and costs almost nothing. */
+typedef struct tile_pending {
+    float g[TILE_R * TILE_C * LANE];
+    long at[TILE_R * TILE_C]; /* where each vector belongs */
+    int n;                    /* vectors */
+    int plain;                /* Adam without decay or clipping: constants below */
+    float k[7][LANE];         /* b1, 1-b1, b2, 1-b2, unbias2, eps, step in all lanes */
+} tile_pending;
+
+LANE_FN void tile_pending_init(tile_pending *p, const f_rule *r) {
+    const float k[7] = {r->b1, r->b1c, r->b2, r->b2c, r->unbias2, r->eps, r->step};
+    p->n = 0;
+    p->plain = r->opt == NEAP_OPT_ADAM && r->decay == 0.0f && r->scale == 1.0f;
+    for (int i = 0; i < 7; i++) v_store(p->k[i], v_set1(k[i]));
+}
+
+/* The optimiser on vector i of the pending tile; the plain case spells f_update out with its constants at hand. */
+LANE_FN void tile_pending_one(const tile_job *j, const tile_pending *p, int i) {
+    long at = p->at[i];
+    V g = v_load(p->g + i * LANE), w = v_load(j->w + at), m = v_load(j->m + at), v = v_load(j->v + at);
+    if (p->plain) {
+        m = v_fma(v_load(p->k[0]), m, v_mul(v_load(p->k[1]), g));
+        v = v_fma(v_load(p->k[2]), v, v_mul(v_mul(v_load(p->k[3]), g), g));
+        m = f_settle(m, v_abs(m), F_TINY_M);
+        v = f_settle(v, v, F_TINY_V);
+        V d = v_fma(v_sqrt(v), v_load(p->k[4]), v_load(p->k[5]));
+        w = v_nfma(v_load(p->k[6]), v_div(m, d), w);
+    } else {
+        f_update(j->rule, g, &w, &m, &v);
+    }
+    v_store(j->w + at, w), v_store(j->m + at, m), v_store(j->v + at, v);
+}
+
+LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, int row, int col, tile_pending *pending) {
     V acc[TILE_R][TILE_C];
     const float *a = j->a + row * j->a_row, *b = j->b + col;
     const long a_row = j->a_row, a_k = j->a_k, ldb = j->ldb;
@@ -43,19 +77,30 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
 #pragma GCC unroll 8
             for (int c = 0; c < C; c++) acc[r][c] = v_load(j->c + (row + r) * j->ldc + col + c * LANE);
 
-    for (int k = j->k; k > 0; k--) {
-        V bv[TILE_C];
-#pragma GCC unroll 8
-        for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            V av = v_set1(a[r * a_row]);
-#pragma GCC unroll 8
-            for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
+#define TILE_STEP                                                                                                      \
+    do {                                                                                                               \
+        V bv[TILE_C];                                                                                                  \
+        _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                              \
+        _Pragma("GCC unroll 8") for (int r = 0; r < R; r++) {                                                          \
+            V av = v_set1(a[r * a_row]);                                                                               \
+            _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);               \
+        }                                                                                                              \
+        a += a_k;                                                                                                      \
+        b += ldb;                                                                                                      \
+    } while (0)
+
+    int k = j->k;
+    if (kind == T_UPDATE) {
+        int i = 0, each = pending->n ? k / pending->n : 0;
+        for (; each > 0 && i < pending->n; i++) {
+            for (int s = 0; s < each; s++) TILE_STEP;
+            k -= each;
+            tile_pending_one(j, pending, i);
         }
-        a += a_k;
-        b += ldb;
+        for (; i < pending->n; i++) tile_pending_one(j, pending, i);
     }
+    for (; k > 0; k--) TILE_STEP;
+#undef TILE_STEP
 
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -63,9 +108,8 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
         for (int c = 0; c < C; c++) {
             long at = (row + r) * j->ldc + col + c * LANE;
             if (kind == T_UPDATE) {
-                V w = v_load(j->w + at), m = v_load(j->m + at), v = v_load(j->v + at);
-                f_update(j->rule, acc[r][c], &w, &m, &v);
-                v_store(j->w + at, w), v_store(j->m + at, m), v_store(j->v + at, v);
+                v_store(pending->g + (r * C + c) * LANE, acc[r][c]);
+                pending->at[r * C + c] = at;
             } else if (kind == T_FORWARD) {
                 v_store(j->c + at, j->relu ? v_max0(acc[r][c]) : acc[r][c]);
             } else if (kind == T_DELTA) {
@@ -75,33 +119,39 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
                 v_store(j->c + at, acc[r][c]);
             }
         }
+    if (kind == T_UPDATE) pending->n = R * C;
 }
 
 /* Rows lo..hi-1 of a tile column of C vectors. */
-LANE_FN void tile_column(const int kind, const int C, const tile_job *j, int lo, int hi, int col) {
+LANE_FN void tile_column(const int kind, const int C, const tile_job *j, int lo, int hi, int col, tile_pending *pending) {
     int row = lo;
-    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, TILE_R, C, j, row, col);
+    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, TILE_R, C, j, row, col, pending);
 #if TILE_R > 4
-    if (row + 4 <= hi) tile(kind, 4, C, j, row, col), row += 4;
+    if (row + 4 <= hi) tile(kind, 4, C, j, row, col, pending), row += 4;
 #endif
-    if (row + 2 <= hi) tile(kind, 2, C, j, row, col), row += 2;
-    if (row < hi) tile(kind, 1, C, j, row, col);
+    if (row + 2 <= hi) tile(kind, 2, C, j, row, col, pending), row += 2;
+    if (row < hi) tile(kind, 1, C, j, row, col, pending);
 }
 
 /* Rows lo..hi-1, all n columns (a multiple of 16). */
-LANE_FN void tile_rows(const int kind, const tile_job *j, int lo, int hi, long n) {
+LANE_FN void tile_rows(const int kind, const tile_job *j, int lo, int hi, long n, tile_pending *pending) {
     int col = 0;
-    for (; col + TILE_C * LANE <= n; col += TILE_C * LANE) tile_column(kind, TILE_C, j, lo, hi, col);
+    for (; col + TILE_C * LANE <= n; col += TILE_C * LANE) tile_column(kind, TILE_C, j, lo, hi, col, pending);
 #if TILE_C > 2
-    if (col + 2 * LANE <= n) tile_column(kind, 2, j, lo, hi, col), col += 2 * LANE;
+    if (col + 2 * LANE <= n) tile_column(kind, 2, j, lo, hi, col, pending), col += 2 * LANE;
 #endif
 #if LANE == 16
-    if (col + LANE <= n) tile_column(kind, 1, j, lo, hi, col);
+    if (col + LANE <= n) tile_column(kind, 1, j, lo, hi, col, pending);
 #endif
 }
 
-static __attribute__((noinline)) void tile_forward(const tile_job *j, int rows, long n) { tile_rows(T_FORWARD, j, 0, rows, n); }
-static __attribute__((noinline)) void tile_delta(const tile_job *j, int rows, long n) { tile_rows(T_DELTA, j, 0, rows, n); }
-static __attribute__((noinline)) void tile_grad(const tile_job *j, int lo, int hi, long n) { tile_rows(T_GRAD, j, lo, hi, n); }
-static __attribute__((noinline)) void tile_update(const tile_job *j, int lo, int hi, long n) { tile_rows(T_UPDATE, j, lo, hi, n); }
+static __attribute__((noinline)) void tile_forward(const tile_job *j, int rows, long n) { tile_rows(T_FORWARD, j, 0, rows, n, NULL); }
+static __attribute__((noinline)) void tile_delta(const tile_job *j, int rows, long n) { tile_rows(T_DELTA, j, 0, rows, n, NULL); }
+static __attribute__((noinline)) void tile_grad(const tile_job *j, int lo, int hi, long n) { tile_rows(T_GRAD, j, lo, hi, n, NULL); }
+static __attribute__((noinline)) void tile_update(const tile_job *j, int lo, int hi, long n) {
+    tile_pending pending;
+    tile_pending_init(&pending, j->rule);
+    tile_rows(T_UPDATE, j, lo, hi, n, &pending);
+    for (int i = 0; i < pending.n; i++) tile_pending_one(j, &pending, i);
+}
 #endif
