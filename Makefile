@@ -152,7 +152,7 @@ install: build $(BUILD)/libneap.so
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/neap/meta
 	install -m 755 $(BUILD)/neap $(DESTDIR)$(PREFIX)/bin/neap
 	install -m 644 $(BUILD)/libneap.a $(BUILD)/libneap.so $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 host/include/neap.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 host/include/neap.h host/include/neap_ext.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 lua/meta/*.lua $(DESTDIR)$(PREFIX)/share/neap/meta/
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' host/include/neap.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/neap.pc
 	@if [ -f $(BUILD)/neap_cuda.so ]; then install -d $(DESTDIR)$(PREFIX)/lib/neap && install -m 644 $(BUILD)/neap_cuda.so $(DESTDIR)$(PREFIX)/lib/neap/; fi

@@ -73,15 +73,20 @@ build = {type = "builtin", modules = {}, install = {lua = {}}}
 write(".luarc.json", [[
 {
     "runtime.version": "Lua 5.4",
-    "workspace.library": [".neap/meta"],
+    "workspace.library": [".neap"],
     "diagnostics.globals": ["neap", "sensor"]
 }
 ]])
-for _, file in ipairs(neap.assets "lua/meta/") do
-    local f = os.execute("mkdir -p " .. quote(dir .. "/.neap/meta")) and io.open(dir .. "/.neap/meta/" .. file:match("[^/]*$"), "w")
-    if f then
-        f:write(neap.asset(file))
-        f:close()
+-- What editors read: the definitions of the C modules, and neap's own Lua.
+for _, prefix in ipairs{"lua/meta/", "lua/neap/"} do
+    for _, file in ipairs(neap.assets(prefix)) do
+        local path = dir .. "/.neap/" .. file:gsub("^lua/", "")
+        os.execute("mkdir -p " .. quote(path:match("^(.*)/")))
+        local f = io.open(path, "w")
+        if f then
+            f:write(neap.asset(file))
+            f:close()
+        end
     end
 end
 print(("%d files made%s in %s. Next: cd %s && neap check && neap serve app.lua"):format(made, kept > 0 and ", " .. kept .. " kept"

@@ -142,6 +142,7 @@ function attach.serve(opts)
             require("neap.log").module "attach".warn("a conversation ended with an error", {error = tostring(e)})
         end
     end)
+    require("neap.metric").gauge("neap_loop_lag_seconds", "How late the loop was at worst in the last seconds.", function() return lag.worst end)
     local watcher = task.spawn(watch_lag):quiet()
     return {path = path, close = function()
         watcher:cancel("the control socket is closed")
