@@ -114,7 +114,7 @@ end
 --- The verdict, as a device polls it: anomaly_detected is 1 or 0 whatever else is known.
 local function status_of(here, name)
     local text = here.store:get(name, "status")
-    local status = text and json.decode(text) or {state = "no model", anomaly_detected = 0, flagged_stretches = json.array {}}
+    local status = text and json.decode(text) or {state = "not watched", model = false, anomaly_detected = 0, flagged_stretches = json.array {}}
     status.restart, status.id, status.sensor = nil, nil, name
     local silence = here.specs:get(name).silence
     if silence then
@@ -125,8 +125,8 @@ local function status_of(here, name)
             status.since = when.iso(time_us)
         end
     end
-    if status.state == "no model" then
-        status.hint = ("nothing forecasts this sensor yet: run `neap train %s`"):format(name)
+    if not status.model then
+        status.hint = ("no trained model forecasts this sensor yet: run `neap train %s`"):format(name)
     end
     return status
 end

@@ -3,11 +3,13 @@
 --     local watch = live.new{spec = spec, model = model, calibration = calibration, state = saved}
 --     local verdict = watch:push(time_us, value)      --> {forecast =, p =, event = "raised"|"cleared"|nil, why =}
 --
--- The forecast for a reading is made from readings before it. A late reading (not newer than the last one) is history, not news:
+-- Three voices raise an alarm: a broken rule of the spec and the trained model's p-value (two of three readings), and the online
+-- detector, which weighs its evidence itself. The forecast for a reading is made from readings before it. A late reading (not newer than the last one) is history, not news:
 -- it is stored but not scored. After a gap the model needs a whole window before it speaks again.
 
 local alarm = require "neap.alarm"
 local conformal = require "neap.conformal"
+local task = require "neap.task"
 
 local live = {}
 
@@ -77,6 +79,8 @@ function Watch:warm(times, values)
     for i, time_us in ipairs(times) do
         if not self.last_us or time_us > self.last_us then
             if self.model then extend(self, steps_since(self, time_us), values[i]) end
+            if self.detector then self.detector:update(time_us / 1e6, values[i]) end
+            if i % 200 == 0 then task.yield() end
             if values[i] ~= self.last_value then self.same_since_us = time_us end
             self.last_us, self.last_value = time_us, values[i]
         end
@@ -114,7 +118,7 @@ end
 ---@field forecast? number
 ---@field p? number
 ---@field score? number the online detector's, 0..1
----@field why? string the rule or detector that speaks
+---@field why? string the rule, or the detector's statistic, that speaks
 ---@field event? "raised"|"cleared"
 
 --- The next reading. nil for one that comes late.
@@ -134,19 +138,17 @@ function Watch:push(time_us, value)
         end
         extend(self, steps, value)
     end
+    local flagged
     if self.detector then
         local row = self.detector:update(time_us / 1e6, value, verdict.forecast)
-        if row then
-            verdict.score, verdict.forecast = row.anomaly_score, verdict.forecast or row.forecast
-            verdict.p = verdict.p or row.p
-        end
+        verdict.score, verdict.forecast, verdict.p = row.score, verdict.forecast or row.forecast, verdict.p or row.p
+        flagged, verdict.why = row.flagged, row.why
     end
 
     local rule = broken_rule(self, time_us, value)
-    local flagged = verdict.score and verdict.score >= 0.5
-    verdict.why = rule or flagged and "detector" or (verdict.p and verdict.p < self.alarm.raise) and "forecast" or nil
+    verdict.why = rule or verdict.why or (verdict.p and verdict.p < self.alarm.raise) and "forecast" or nil
     local p = rule and CERTAIN or verdict.p
-    verdict.event = self.alarm:update(time_us, p, verdict.why)
+    verdict.event = self.alarm:update(time_us, p, verdict.why, flagged)
     if verdict.p then
         self.scored = self.scored + 1
         if verdict.p < 0.01 then self.surprises = self.surprises + 1 end

@@ -8,9 +8,12 @@
 -- reading of somebody else's sensor tells its owner. The owner reads the sensor's stream from where it stopped, so nothing is
 -- judged twice or missed, however readings arrive. Watched are sensors that have a model or stand in the spec file.
 
+local conformal = require "neap.conformal"
+local detector = require "neap.detector"
 local json = require "neap.json"
 local live = require "neap.live"
 local log = require("neap.log").module "score"
+local models = require "neap.models"
 local task = require "neap.task"
 local when = require "neap.when"
 
@@ -20,6 +23,7 @@ local Scorer = {}
 Scorer.__index = Scorer
 
 local AT_ONCE <const> = 500 -- entries judged before others get their turn
+local WARM <const> = 2000 -- readings of the past that a detector starts with
 local MODEL_LOOK_S <const> = 1 -- how often a new model may be looked for
 
 ---@param here neap.Session
@@ -42,17 +46,14 @@ end
 
 -- ---- which sensors ----
 
---- The sensor's live model, if one is there and can be read: model, calibration, the text that named it.
+--- The sensor's model in use, if there is one and it can be read: model, calibration, the text that named it.
 local function load_model(self, sensor)
-    local text = self.store:get(sensor, "model")
-    if not text then return nil, nil, nil end
-    local forecaster = require "neap.forecaster"
-    local ok, model, card = pcall(forecaster.load, json.decode(text).file)
+    local ok, model, card, named = pcall(models.live, self.here, sensor)
     if not ok then
         log.warn("the model cannot be read", {sensor = sensor, error = tostring(model)})
-        return nil, nil, text
+        return nil, nil, self.store:get(sensor, "model")
     end
-    return model, require("neap.conformal").fit(card.calibration), text
+    return model, card and conformal.fit(card.calibration), named
 end
 
 --- Start watching: the model, the saved alarm state, and enough history to fill the window without raising anything.
@@ -62,9 +63,9 @@ local function watch(self, sensor)
     local saved = json.decode(self.store:get(sensor, "status") or "{}")
     local spec = self.here.specs:get(sensor)
     local one = {sensor = sensor, spec = spec, named = named, looked = task.now(), id = saved.id}
-    one.watch = live.new {spec = spec, model = model, calibration = calibration, state = saved.restart}
+    one.watch = live.new {spec = spec, model = model, calibration = calibration, detector = detector.new(), state = saved.restart}
     one.id = one.id or self.store:id_before_last(sensor) -- what came before the newest entry is history, not news
-    one.watch:warm(self.store:before(sensor, one.id, (model and model.window or 1) + 8))
+    one.watch:warm(self.store:before(sensor, one.id, WARM))
     return one
 end
 
@@ -102,7 +103,7 @@ local function status_of(one)
     for i, s in ipairs(w.alarm.stretches) do stretches[i] = stretch(s) end
     if open then stretches[#stretches + 1] = stretch(open) end
     return {
-        state = open and "anomaly" or last.p and "ok" or w.model and "warming up" or "no model", anomaly_detected = open and 1 or 0,
+        state = open and "anomaly" or last.p and "ok" or "warming up", model = w.model ~= nil, anomaly_detected = open and 1 or 0,
         why = open and open.why or nil, since = open and when.iso(open.from_us) or nil,
         time = when.iso(last.time_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
         surprise = last.p and -math.log(last.p, 10) or nil,
