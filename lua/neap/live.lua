@@ -4,8 +4,8 @@
 --     local verdict = watch:push(time_us, value)      --> {forecast =, p =, event = "raised"|"cleared"|nil, why =}
 --
 -- Three voices raise an alarm: a broken rule of the spec and the trained model's p-value (two of three readings), and the online
--- detector, which weighs its evidence itself. The forecast for a reading is made from readings before it. A late reading (not newer than the last one) is history, not news:
--- it is stored but not scored. After a gap the model needs a whole window before it speaks again.
+-- detector, which weighs its evidence itself. The forecast for a reading is made from readings before it. A late reading (not
+-- newer than the last one) is history, not news: it is stored but not scored. After a gap the model needs a whole window first.
 
 local alarm = require "neap.alarm"
 local conformal = require "neap.conformal"
@@ -33,7 +33,7 @@ function live.new(opts)
     local self = setmetatable({
         spec = opts.spec, model = opts.model, calibration = opts.calibration, detector = opts.detector, interval = interval,
         window = {}, last_us = nil, last_value = nil, same_since_us = nil,
-        alarm = alarm.new({raise = alarm.p_for_budget(opts.spec.false_alarms, interval)}, state.alarm),
+        alarm = alarm.new({raise = alarm.p_for_budget(opts.spec.false_alarms * 0.6, interval)}, state.alarm),
         scored = state.scored or 0, surprises = state.surprises or 0, errors = {}, since_fit = 0,
     }, Watch)
     if opts.calibration then table.move(opts.calibration.sorted, 1, #opts.calibration.sorted, 1, self.errors) end
