@@ -227,12 +227,7 @@ end
 --- A whole stream, sorted by time; decoded in C.
 function Store:all(stream)
     local columns = self.redis:columns(stream, "-", "+")
-    local times, values, unpack = {}, {}, string.unpack
-    for i = 1, columns.n do
-        local at = 8 * i - 7
-        times[i], values[i] = unpack("<i8", columns.time, at), unpack("<d", columns.value, at)
-    end
-    return times, values
+    return columns.time:totable(), columns.value:totable()
 end
 
 --- What arrived after the entry `id` ("0" for everything), in order of arrival, at most `count` entries; and the last ID seen.
