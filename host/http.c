@@ -111,6 +111,7 @@ int neap_http_turn(neap_http *s) {
 
 void neap_http_swap(neap_http *s, const neap_http_app *app) { s->c.app = *app; }
 int neap_http_port(const neap_http *s) { return s->port; }
+int neap_http_listen_fd(const neap_http *s) { return s->listen_fd; }
 
 void neap_http_get_stats(const neap_http *s, neap_http_stats *out) {
     *out = s->st;

@@ -47,11 +47,10 @@ typedef struct neap_http_config {
     void *log_ud;
 } neap_http_config;
 
-/* Binds and listens `n` times (one socket per worker, SO_REUSEPORT when n > 1) on host:port ("127.0.0.1", "::1", "0.0.0.0", "localhost",
-   or "unix:PATH" where n must be 1). Port 0 takes a free one; *port gets the port. Refuses a port on which anybody else listens, also another
-   process with SO_REUSEPORT. 0, or a code with a sentence in err[errlen]. */
-int neap_http_listen(const char *host, int *port, int backlog, int n, int *fds, char *err, size_t errlen);
-/* One more socket for a port that this process already holds through neap_http_listen with n > 1. */
+/* Binds and listens on host:port ("127.0.0.1", "::1", "0.0.0.0", "localhost", "unix:PATH"). Port 0 takes a free one; *port gets the port. Refuses a
+   port on which anybody else listens, also with SO_REUSEPORT. `shared`: further workers will join. 0, or a code with a sentence in err[errlen]. */
+int neap_http_listen(const char *host, int *port, int backlog, int shared, int *fd, char *err, size_t errlen);
+/* One more socket for a port that another worker of this process opened with `shared` (SO_REUSEPORT: the kernel spreads connections). */
 int neap_http_listen_join(const char *host, int port, int backlog, int *fd, char *err, size_t errlen);
 
 /* Opens a server on the loop. 0, or a code with a sentence in err. */
@@ -65,6 +64,8 @@ void neap_http_drain(neap_http *s, unsigned ms, void (*done)(neap_http *s, void 
 /* Closes now: in-flight requests get `gone`. The server is freed in the loop's next turns; requests still referenced stay valid. */
 void neap_http_close(neap_http *s);
 int neap_http_port(const neap_http *s);
+/* The listening descriptor, -1 once it stopped accepting. A duplicate of it may be given to another server (reload without a lost connection). */
+int neap_http_listen_fd(const neap_http *s);
 
 typedef struct neap_http_stats {
     uint64_t connections;        /* accepted since start */
@@ -126,6 +127,24 @@ int neap_http_stream(neap_http_req *r, int status, const neap_http_header_kv *h,
 /* Appends to the stream. 0, NEAP_ERR_FULL (taken, but wait for `drained` before more), NEAP_ERR_CLOSED (client gone), NEAP_ERR_MEMORY. */
 int neap_http_stream_write(neap_http_req *r, const void *data, size_t len);
 int neap_http_stream_end(neap_http_req *r);
+/* Ends a stream as broken: the client sees the connection cut, not a complete answer. */
+void neap_http_stream_abort(neap_http_req *r);
+int neap_http_answered(const neap_http_req *r);
+int neap_http_streaming(const neap_http_req *r);
+
+/* ---- requests without a socket (tests of an app) --------------------------------------------------------------------------- */
+/* A complete request as if a loopback client had sent it; h and body are copied. NULL with a sentence in err if the guard would refuse it.
+   `answered` is called once, when the answer is whole; then neap_http_fake_answer gives it. Not dispatched: the caller does that. */
+neap_http_req *neap_http_fake(const char *method, const char *target, const neap_http_header_kv *h, int nh, const void *body, size_t len,
+                              void (*answered)(neap_http_req *r, void *ud), void *ud, char *err, size_t errlen);
+/* The answer: status (0 if there is none yet), body, and header i through *name, *value (NULL behind the last). */
+int neap_http_fake_answer(neap_http_req *r, const char **body, size_t *len);
+int neap_http_fake_header(neap_http_req *r, int i, const char **name, const char **value);
+
+/* Undoes Content-Encoding "gzip" or "deflate" into out (cleared first). NEAP_ERR_FULL beyond max bytes or a ratio of 200 (from 64 KiB on),
+   NEAP_ERR_CORRUPT for bad data, NEAP_ERR_UNSUPPORTED for other encodings. */
+struct neap_buf;
+int neap_http_inflate(const char *encoding, const void *data, size_t len, size_t max, struct neap_buf *out);
 
 /* The reason phrase of a status, "Unknown" if it has none. */
 const char *neap_http_reason(int status);

@@ -82,52 +82,38 @@ static int listen_unix(const char *path, int backlog, int *fd, char *err, size_t
     return 0;
 }
 
-int neap_http_listen(const char *host, int *port, int backlog, int n, int *fds, char *err, size_t errlen) {
+int neap_http_listen(const char *host, int *port, int backlog, int shared, int *fd, char *err, size_t errlen) {
     struct sockaddr_storage addr;
     socklen_t len;
     if (errlen) err[0] = 0;
     if (backlog <= 0) backlog = 1024;
-    if (!strncmp(host, "unix:", 5)) return n == 1 ? listen_unix(host + 5, backlog, fds, err, errlen) : NEAP_ERR_INVALID;
+    if (!strncmp(host, "unix:", 5)) return listen_unix(host + 5, backlog, fd, err, errlen);
     if (*port < 0 || *port > 65535) {
         if (errlen) snprintf(err, errlen, "cannot listen on %s:%d: a port is 0 to 65535", host, *port);
         return NEAP_ERR_INVALID;
     }
-    int e = resolve(host, *port, &addr, &len, err, errlen), got = 0;
+    int e = resolve(host, *port, &addr, &len, err, errlen), s = -1, bad = 0;
     if (e) return e;
-    errno = 0;
-    if (*port && n > 1) {
-        /* Without SO_REUSEPORT a bind fails if anybody listens here, whatever flags they use: the probe against leftovers. */
+    if (*port && shared) {
+        /* Without SO_REUSEPORT this fails if anybody listens here, whatever flags they use: the probe against leftovers. */
         int probe = bound(&addr, len, 0);
-        if (probe < 0) goto failed;
-        int refused = listen(probe, 1);
-        int er = errno;
-        close(probe);
-        errno = er;
-        if (refused) goto failed;
+        bad = probe < 0 || listen(probe, 1);
+        e = errno;
+        if (probe >= 0) close(probe);
+        errno = e;
     }
-    for (; got < n; got++) {
-        fds[got] = bound(&addr, len, n > 1);
-        if (fds[got] < 0) goto failed;
-        if (!got && !*port) {
-            *port = http_port_of(fds[0]);
-            if (addr.ss_family == AF_INET6) ((struct sockaddr_in6 *)&addr)->sin6_port = htons((uint16_t)*port);
-            else ((struct sockaddr_in *)&addr)->sin_port = htons((uint16_t)*port);
-        }
-        if (listen(fds[got], backlog)) {
-            int er = errno;
-            close(fds[got]);
-            errno = er;
-            goto failed;
-        }
+    if (!bad) bad = (s = bound(&addr, len, shared)) < 0 || listen(s, backlog);
+    if (!bad) {
+        *port = http_port_of(s);
+        *fd = s;
+        return 0;
     }
-    return 0;
-failed:
     sentence(err, errlen, 0, "cannot listen on", host, *port,
              errno == EADDRINUSE      ? "another program holds the port: choose another one, or end it (ss -ltnp shows it)"
              : errno == EACCES        ? "ports below 1024 need root"
              : errno == EADDRNOTAVAIL ? "that is not an address of this machine"
                                       : "");
-    while (got > 0) close(fds[--got]);
+    if (s >= 0) close(s);
     return NEAP_ERR_IO;
 }
 

@@ -53,6 +53,7 @@ struct neap_http_req {
     void *drained_ud;
     neap_http_req *prev, *next;  /* in flight, oldest first */
     unsigned recalls;
+    struct http_fake *fake;      /* a request without a socket: s and mhd are NULL */
     unsigned checked : 1, dispatched : 1, answered : 1, suspended : 1, pending : 1, in_flight : 1, streaming : 1, ended : 1, was_full : 1, bad : 1,
         told : 1, loopback : 1;
 };
@@ -125,6 +126,14 @@ void http_wake(neap_http_req *r);        /* resumes a suspended request, or at l
 /* http_guard.c: 0, or the status to refuse with, and why */
 int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version, const char **why);
 int http_guard_target(neap_http_req *r, const char **why);
+
+/* http_fake.c: the same calls for requests without a socket */
+int http_fake_respond(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, const void *body, size_t len);
+int http_fake_stream(neap_http_req *r, const void *data, size_t len);
+void http_fake_done(neap_http_req *r);
+const char *http_fake_lookup(neap_http_req *r, const char *name);
+void http_fake_each(neap_http_req *r, void (*f)(void *ud, const char *name, const char *value), void *ud);
+void http_fake_free(neap_http_req *r);
 
 /* http_selftest.c */
 void http_selftest(int *layout, int *lazy);

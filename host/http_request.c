@@ -18,6 +18,7 @@ neap_http_req *neap_http_ref(neap_http_req *r) {
 }
 
 static void uncharge(neap_http_req *r) {
+    if (!r->s) return;
     r->s->st.body_bytes -= r->charged;
     r->charged = 0;
 }
@@ -27,7 +28,8 @@ void neap_http_unref(neap_http_req *r) {
     neap_http *s = r->s;
     uncharge(r);
     buf_free(&r->out);
-    if (s->nfree < POOL_MAX && !s->closed) {
+    if (r->fake) http_fake_free(r);
+    if (s && s->nfree < POOL_MAX && !s->closed) {
         neap_buf body = r->body, target = r->target;
         if (body.cap > KEEP_BYTES) buf_free(&body);
         memset(r, 0, sizeof *r);
@@ -41,7 +43,7 @@ void neap_http_unref(neap_http_req *r) {
         buf_free(&r->target);
         free(r);
     }
-    http_server_unref(s);
+    if (s) http_server_unref(s);
 }
 
 static neap_http_req *request_new(neap_http *s) {
@@ -262,7 +264,11 @@ const char *neap_http_query(const neap_http_req *r, size_t *len) {
     return r->query_len ? r->target.data + r->query_off : "";
 }
 
+int neap_http_answered(const neap_http_req *r) { return r->answered; }
+int neap_http_streaming(const neap_http_req *r) { return r->streaming && !r->ended; }
+
 const char *neap_http_header(neap_http_req *r, const char *name) {
+    if (r->fake) return http_fake_lookup(r, name);
     return r->mhd ? MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name) : NULL;
 }
 
@@ -279,6 +285,7 @@ static enum MHD_Result each_one(void *cls, enum MHD_ValueKind kind, const char *
 
 void neap_http_each_header(neap_http_req *r, void (*f)(void *ud, const char *name, const char *value), void *ud) {
     struct each e = {f, ud};
+    if (r->fake) http_fake_each(r, f, ud);
     if (r->mhd) MHD_get_connection_values(r->mhd, MHD_HEADER_KIND, each_one, &e);
 }
 

@@ -70,8 +70,14 @@ static int valid(int status, const neap_http_header_kv *h, int nh) {
 }
 
 int neap_http_respond(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, const void *body, size_t len, enum neap_http_own own) {
-    int err = !r->mhd || r->answered ? NEAP_ERR_CLOSED : !valid(status, h, nh) ? NEAP_ERR_INVALID : 0;
+    int err = (!r->mhd && !r->fake) || r->answered ? NEAP_ERR_CLOSED : !valid(status, h, nh) ? NEAP_ERR_INVALID : 0;
     struct MHD_Response *resp = NULL;
+    if (!err && r->fake) {
+        err = http_fake_respond(r, status, h, nh, body, len);
+        if (!err) http_fake_done(r);
+        if (own == NEAP_HTTP_FREE) free((void *)body);
+        return err;
+    }
     if (!err) {
         resp = own == NEAP_HTTP_FREE && len ? mhd_response_malloced(len, (void *)body)
                : own == NEAP_HTTP_COPY && len ? mhd_response_copy(len, body)
@@ -86,7 +92,15 @@ int neap_http_respond(neap_http_req *r, int status, const neap_http_header_kv *h
 }
 
 int neap_http_respond_file(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, int fd, uint64_t off, uint64_t len) {
-    int err = !r->mhd || r->answered ? NEAP_ERR_CLOSED : !valid(status, h, nh) ? NEAP_ERR_INVALID : 0;
+    int err = (!r->mhd && !r->fake) || r->answered ? NEAP_ERR_CLOSED : !valid(status, h, nh) ? NEAP_ERR_INVALID : 0;
+    if (!err && r->fake) {
+        char *text = malloc(len ? len : 1);
+        ssize_t got = text ? pread(fd, text, len, (off_t)off) : -1;
+        close(fd);
+        if (got >= 0) return neap_http_respond(r, status, h, nh, text, (size_t)got, NEAP_HTTP_FREE);
+        free(text);
+        return NEAP_ERR_IO;
+    }
     struct MHD_Response *resp = err ? NULL : MHD_create_response_from_fd_at_offset64(len, fd, off);
     if (!resp) close(fd);
     if (!err && !resp) err = NEAP_ERR_MEMORY;
@@ -145,8 +159,12 @@ static ssize_t pull(void *cls, uint64_t pos, char *to, size_t max) {
 static void pulled(void *cls) { neap_http_unref(cls); }
 
 int neap_http_stream(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, void (*drained)(neap_http_req *r, void *ud), void *ud) {
-    if (!r->mhd || r->answered) return NEAP_ERR_CLOSED;
+    if ((!r->mhd && !r->fake) || r->answered) return NEAP_ERR_CLOSED;
     if (!valid(status, h, nh)) return NEAP_ERR_INVALID;
+    if (r->fake) {
+        r->streaming = 1;
+        return http_fake_respond(r, status, h, nh, "", 0);
+    }
     struct MHD_Response *resp = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, pull, r, pulled);
     if (!resp) return NEAP_ERR_MEMORY;
     neap_http_ref(r);
@@ -161,7 +179,9 @@ int neap_http_stream(neap_http_req *r, int status, const neap_http_header_kv *h,
 }
 
 int neap_http_stream_write(neap_http_req *r, const void *data, size_t len) {
-    if (!r->streaming || r->ended || r->bad || !r->mhd) return NEAP_ERR_CLOSED;
+    if (!r->streaming || r->ended || r->bad) return NEAP_ERR_CLOSED;
+    if (r->fake) return http_fake_stream(r, data, len);
+    if (!r->mhd) return NEAP_ERR_CLOSED;
     if (r->out_pos > HIGH && r->out_pos * 2 > r->out.len) { /* move what is left to the front now and then */
         memmove(r->out.data, r->out.data + r->out_pos, r->out.len - r->out_pos);
         r->out.len -= r->out_pos;
@@ -180,8 +200,25 @@ int neap_http_stream_end(neap_http_req *r) {
     if (!r->streaming || r->ended) return NEAP_ERR_CLOSED;
     r->ended = 1;
     r->drained = NULL;
+    if (r->fake) {
+        http_fake_done(r);
+        return 0;
+    }
     http_flight_end(r);
     if (!r->mhd) return NEAP_ERR_CLOSED;
     http_wake(r);
     return 0;
+}
+
+void neap_http_stream_abort(neap_http_req *r) {
+    if (!r->streaming || r->ended) return;
+    if (!r->fake) r->bad = 1;
+    r->told = 1;
+    neap_http_ref(r);
+    if (r->fake) neap_http_stream_end(r);
+    else {
+        http_flight_end(r);
+        if (r->mhd) http_wake(r);
+    }
+    neap_http_unref(r);
 }
