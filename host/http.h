@@ -121,6 +121,11 @@ enum neap_http_own { NEAP_HTTP_COPY, NEAP_HTTP_STATIC, NEAP_HTTP_FREE };
 int neap_http_respond(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, const void *body, size_t len, enum neap_http_own own);
 /* Answers with `len` bytes of a file from `off`; the descriptor is closed in every case. */
 int neap_http_respond_file(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, int fd, uint64_t off, uint64_t len);
+/* Answers GET and HEAD with the file `path` (decoded, len bytes) below the directory `root`; `index` is the name for directories (NULL: none), `cache`
+   a Cache-Control value or NULL. NEAP_ERR_INVALID: there is no such file (nothing was sent); NEAP_ERR_UNSUPPORTED: another method. */
+int neap_http_serve(neap_http_req *r, const char *root, const char *path, size_t len, const char *index, const char *cache);
+/* The media type for a file name. */
+const char *neap_http_type(const char *path);
 /* Begins a streamed (chunked) answer. Then write, and end. `drained` is called when a writer that was told "full" may go on; `gone` of the app
    tells when the client leaves. */
 int neap_http_stream(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, void (*drained)(neap_http_req *r, void *ud), void *ud);

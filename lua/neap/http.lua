@@ -1,0 +1,367 @@
+--- neap.http: web applications and a small client.
+--
+--     local http = require "neap.http"
+--     local app = http.app {max_body = "2MB"}
+--     app:get("/hello/:name", function(req) return {hello = req.params.name} end)
+--     app:post("/echo", function(req) return 200, req:json() end)
+--     app:listen {port = 5000}
+--     assert(app:test("GET", "/hello/oven").json.hello == "oven")    -- without a socket
+--
+-- A handler returns [status,] body [, headers]: a table is sent as JSON, a string as text (HTML if it begins with "<!"), nothing as 204, a lone
+-- integer as a status. It runs as a task: what waits (redis, http, sleep) just waits. An error becomes a 500 with an id, and the log has the
+-- traceback. C does the work (mod_http.c); options, defaults and messages are here.
+local core = require "neap.http.core"
+
+local http = {}
+
+--- True if two strings are equal, in time that does not tell where they differ. For tokens.
+http.equal = core.equal
+
+-- ---- options ------------------------------------------------------------------------------------------------------------
+local UNITS = {b = 1, kb = 1024, mb = 1024 ^ 2, gb = 1024 ^ 3}
+local function bytes(name, v)
+    if type(v) == "string" then
+        local n, unit = v:match("^%s*(%d+%.?%d*)%s*(%a*)%s*$")
+        v = n and UNITS[unit:lower() == "" and "b" or unit:lower()] and math.floor(tonumber(n) * UNITS[unit:lower() == "" and "b" or unit:lower()])
+    end
+    if type(v) ~= "number" or v < 1 then error(("%s is a number of bytes or a text such as \"1MB\""):format(name), 4) end
+    return math.floor(v)
+end
+
+local function nearest(name, known)
+    local best, best_d = nil, 3
+    for k in pairs(known) do
+        local d, row = 0, {}
+        for j = 0, #k do row[j] = j end
+        for i = 1, #name do
+            local last = row[0]
+            row[0] = i
+            for j = 1, #k do
+                local keep = row[j]
+                row[j] = math.min(row[j] + 1, row[j - 1] + 1, last + (name:byte(i) == k:byte(j) and 0 or 1))
+                last = keep
+            end
+        end
+        d = row[#k]
+        if d < best_d then best, best_d = k, d end
+    end
+    return best
+end
+
+--- Copies opts, checking each key against `known` ({name = type or checking function}). Errors at the caller of the public function.
+local function options(what, opts, known)
+    local out = {}
+    for k, v in pairs(opts or {}) do
+        local want = known[k]
+        if want == nil then
+            local near = type(k) == "string" and nearest(k, known)
+            error(("%s: unknown option '%s'%s"):format(what, tostring(k), near and (", did you mean '%s'?"):format(near) or ""), 3)
+        end
+        if want == "bytes" then v = bytes(what .. ": " .. k, v)
+        elseif want == "seconds" then
+            if type(v) ~= "number" or v <= 0 then error(("%s: %s is a time in seconds"):format(what, k), 3) end
+        elseif want ~= "any" and type(v) ~= want then
+            error(("%s: %s is a %s, not a %s"):format(what, k, want, type(v)), 3)
+        end
+        out[k] = v
+    end
+    return out
+end
+
+-- ---- answers and errors ---------------------------------------------------------------------------------------------------
+local Problem = {__name = "http.error", __tostring = function(e) return ("%d %s"):format(e.status, e.message) end}
+
+--- Ends the handler with a status: the client gets problem+json. Usage: http.error(404, "no such sensor", {sensor = name})
+function http.error(status, message, details)
+    error(setmetatable({kind = "http", status = status, message = message or core.reason(status), details = details, retryable = status == 503}, Problem), 0)
+end
+core.bind("raise", http.error)
+
+local Response = {__name = "http.response"}
+core.bind("response", Response)
+
+--- An answer as one value, for middleware that changes it: http.response {status = 201, body = {..}, headers = {..}}
+function http.response(t) return setmetatable(t, Response) end
+
+--- What next(req) returned as one table {status, body, headers}, so that middleware can look at it.
+function http.whole(first, second, third)
+    if getmetatable(first) == Response then return first end
+    if math.type(first) == "integer" then return http.response {status = first, body = second, headers = third or {}} end
+    return http.response {status = first == nil and 204 or 200, body = first, headers = second or {}}
+end
+
+local function problem(status, message, more)
+    local body = {type = "about:blank", title = core.reason(status), status = status, detail = message}
+    for k, v in pairs(more or {}) do if body[k] == nil then body[k] = v end end
+    return status, body, {["Content-Type"] = "application/problem+json"}
+end
+
+local function log() return require("neap.log").module "http" end
+
+-- The answer to a handler that raised. Details go to loopback peers only: a traceback tells too much to strangers.
+local function failed(app, req, err, traceback)
+    if type(err) == "table" and err.kind == "http" then
+        local status, body, headers = problem(err.status, err.message, err.details)
+        if err.status == 503 then headers["Retry-After"] = "1" end
+        return status, body, headers
+    end
+    local id = req.id
+    if type(err) == "table" and err.kind == "cancelled" then
+        log().debug("request ended early", {request = id, path = req.path, why = err.message})
+        return 503, nil
+    end
+    local text = tostring(err)
+    log().error("handler failed", {request = id, method = req.method, path = req.path, error = text, traceback = traceback})
+    if app.error_handler then
+        local r = table.pack(pcall(app.error_handler, err, req, traceback))
+        if r[1] then return table.unpack(r, 2, r.n) end
+        log().error("on_error failed", {request = id, error = tostring(r[2])})
+    end
+    return problem(500, req.loopback and text or ("the handler failed; its error is in the server's log as " .. id),
+        {request = id, traceback = req.loopback and traceback or nil})
+end
+
+-- ---- requests: the methods that are Lua (the others are in http_req_lua.c) ---------------------------------------------------
+local Request = core.request
+
+--- Runs fn(req) as a task of its own that outlives the answer.
+function Request:background(fn)
+    self:keep()
+    return require("neap.task").spawn(fn, self)
+end
+
+local Stream = core.stream
+
+--- Sends one server-sent event: stream:send {event = "alert", data = {..}, id = 7, retry = 2} or stream:send "text".
+function Stream:send(e)
+    if type(e) ~= "table" then e = {data = e} end
+    local out = {}
+    if e.event then out[#out + 1] = "event: " .. tostring(e.event):gsub("[\r\n]", " ") end
+    if e.id then out[#out + 1] = "id: " .. tostring(e.id):gsub("[\r\n]", " ") end
+    if e.retry then out[#out + 1] = ("retry: %d"):format(math.floor(e.retry * 1000)) end
+    local data = e.data
+    if type(data) == "table" then data = require("neap.json").encode(data) end
+    for line in (tostring(data == nil and "" or data) .. "\n"):gsub("\r\n?", "\n"):gmatch("(.-)\n") do out[#out + 1] = "data: " .. line end
+    out[#out + 1] = "\n"
+    return self:write(table.concat(out, "\n"))
+end
+
+--- Sends a comment, which clients ignore: keeps proxies from closing a quiet stream.
+function Stream:comment(text) return self:write(": " .. tostring(text or ""):gsub("[\r\n]", " ") .. "\n\n") end
+
+-- ---- applications ---------------------------------------------------------------------------------------------------------------
+local App = {}
+App.__index = App
+
+local APP_OPTIONS = {
+    name = "string", max_body = "bytes", max_head = "bytes", max_bodies = "bytes", max_connections = "number", max_per_ip = "number",
+    timeout = "seconds", head_timeout = "seconds", body_timeout = "seconds", idle_timeout = "seconds", write_timeout = "seconds",
+}
+local ROUTE_OPTIONS = {name = "string", summary = "string", max_body = "bytes", timeout = "number", auth = "any"}
+
+--- A new application. Options: name, max_body ("1MB"), timeout (30: seconds a handler may take), head_timeout (10), body_timeout (30),
+--- idle_timeout (75), write_timeout (30), max_head ("16KB"), max_bodies ("64MB" in flight together), max_connections (10000), max_per_ip.
+function http.app(opts)
+    opts = options("http.app", opts, APP_OPTIONS)
+    opts.max_body = opts.max_body or 1024 ^ 2 // 1 | 0
+    local app = setmetatable({options = opts, list = {}, middleware = {}, names = {}, prefix = "", servers = {}}, App)
+    app.core = core.app(opts.max_body)
+    return app
+end
+
+local function add(app, method, pattern, handler, opts, level)
+    local root = app.root or app
+    if type(handler) ~= "function" and not (getmetatable(handler) or {}).__call then
+        error(("%s %s: the handler is a %s, not a function"):format(method, tostring(pattern), type(handler)), level + 1)
+    end
+    opts = options(method .. " " .. pattern, opts, ROUTE_OPTIONS)
+    local id = #root.list + 1
+    local full = app.prefix .. pattern
+    if full ~= "/" and app.prefix ~= "" and pattern == "/" then full = app.prefix end
+    local ok, err = pcall(root.core.add, root.core, method:upper(), full, id, opts.max_body, opts.timeout)
+    if not ok then error(err, level + 1) end
+    local chain = app.chain and table.move(app.chain, 1, #app.chain, 1, {}) or {}
+    root.list[id] = {id = id, method = method:upper(), path = full, handler = handler, chain = chain, name = opts.name, summary = opts.summary,
+        auth = opts.auth, source = debug.getinfo(handler, "S")}
+    if opts.name then root.names[opts.name] = full end
+    root.compiled = nil
+    if root.live then root:compile() end
+    return app
+end
+
+for _, method in ipairs {"get", "post", "put", "patch", "delete", "any"} do
+    App[method] = function(self, pattern, handler, opts) return add(self, method, pattern, handler, opts, 2) end
+end
+
+--- A route as one table: app:route {method = "GET", path = "/x", handler = fn, name =, summary =, max_body =, timeout =}
+function App:route(t)
+    local opts = {}
+    for k, v in pairs(t) do if k ~= "method" and k ~= "path" and k ~= "handler" then opts[k] = v end end
+    return add(self, t.method or "GET", t.path, t.handler, opts, 2)
+end
+
+--- Middleware: app:use(function(req, next) ... return next(req) end) for every request, app:use("/api", fn) below a path, in a group for its routes.
+function App:use(prefix, fn)
+    if fn == nil then prefix, fn = nil, prefix end
+    if type(fn) ~= "function" then error("app:use takes a function(req, next)", 2) end
+    if self.root then
+        self.chain[#self.chain + 1] = fn
+        return self
+    end
+    self.middleware[#self.middleware + 1] = {prefix = prefix, fn = fn}
+    if self.live then self:compile() end
+    return self
+end
+
+--- Routes with a common prefix and their own middleware: app:group("/api", function(g) g:use(auth) g:get("/x", f) end)
+function App:group(prefix, fn)
+    local g = setmetatable({root = self.root or self, prefix = self.prefix .. prefix, chain = table.move(self.chain or {}, 1, #(self.chain or {}), 1, {})}, App)
+    fn(g)
+    return self
+end
+
+--- The answer where no route fits: fn(req). req.allow is set when only the method is wrong.
+function App:not_found(fn)
+    self.fallback = fn
+    if self.live then self:compile() end
+    return self
+end
+
+--- The answer to a handler's error: fn(err, req, traceback). It may decline by raising.
+function App:on_error(fn)
+    self.error_handler = fn
+    return self
+end
+
+--- Server-sent events: app:sse("/live", function(req, stream) for .. do stream:send {data = ..} end end). A comment goes out each 15 s; when the
+--- client leaves the task is cancelled.
+function App:sse(path, fn, opts)
+    return add(self, "get", path, function(req)
+        local stream <close> = req:stream {["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-cache", ["X-Accel-Buffering"] = "no"}
+        local task = require "neap.task"
+        local beat = task.every(15, function() if not stream:closed() then stream:comment() end end)
+        local guard <close> = setmetatable({}, {__close = function() beat:stop() end}) -- luacheck: ignore 211
+        fn(req, stream)
+    end, opts, 2)
+end
+
+--- Files: app:static("/", "public", {index = "index.html", cache = "1h", fallback = "index.html"}). The directory "asset:scripts/page" means files that
+--- travel inside the program (a checkout's own win). ETag, Range and .gz neighbours are handled; nothing outside of the directory is served.
+function App:static(prefix, dir, opts)
+    opts = options("app:static", opts, {index = "string", cache = "string", fallback = "string"})
+    local n, unit = (opts.cache or ""):match("^(%d+)([smhd])$")
+    local cache = n and ("max-age=%d"):format(n * ({s = 1, m = 60, h = 3600, d = 86400})[unit]) or opts.cache or "no-cache"
+    local index, assets = opts.index or "index.html", dir:match("^asset:(.*)")
+    local function serve(req, path)
+        if not assets then return req:send_file(dir, path, index, cache) end
+        path = path:gsub("^/+", "")
+        if path == "" or path:sub(-1) == "/" then path = path .. index end
+        local text = not path:find("%.%.") and neap.asset(assets .. "/" .. path)
+        if text then return 200, text, {["Content-Type"] = core.type(path), ["Cache-Control"] = cache, ["X-Content-Type-Options"] = "nosniff"} end
+    end
+    local function answer(ok, ...)
+        if ok == true then return 200 end -- sent already
+        if ok then return ok, ... end
+    end
+    return add(self, "get", (prefix:gsub("/$", "")) .. "/*path", function(req)
+        local path = req.params.path
+        local status, body, headers = answer(serve(req, path))
+        if not status and opts.fallback then status, body, headers = answer(serve(req, opts.fallback)) end
+        if not status then http.error(404, "no such file") end
+        return status, body, headers
+    end, nil, 2)
+end
+
+--- The path of a named route: app:url_for("sensor", {name = "oven"})
+function App:url_for(name, params)
+    local path = (self.root or self).names[name] or error(("no route is named '%s'"):format(name), 2)
+    return (path:gsub("[:*]([%w_]+)%[?%%?%a?%]?", function(key)
+        local v = params and params[key] or error(("url_for: '%s' needs the parameter '%s'"):format(name, key), 4)
+        return (tostring(v):gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+    end))
+end
+
+--- The routes: a list of {method, path, name, summary, where = "file:line"}.
+function App:routes()
+    local out = {}
+    for i, r in ipairs((self.root or self).list) do
+        out[i] = {method = r.method, path = r.path, name = r.name, summary = r.summary, auth = r.auth,
+            where = ("%s:%d"):format(r.source.short_src, r.source.linedefined)}
+    end
+    return out
+end
+
+local function wrap(fn, next) return function(req) return fn(req, next) end end
+
+local function default_not_found(req)
+    if req.allow == "" then return problem(404, "no such path") end
+    if req.method == "OPTIONS" then return 204, nil, {Allow = req.allow} end
+    local status, body, headers = problem(405, "this path does not take this method")
+    headers.Allow = req.allow
+    return status, body, headers
+end
+
+-- The handlers with their middleware around them, made once: a request costs no closure.
+function App:compile()
+    local handlers = {}
+    local function with(handler, path, chain)
+        for i = #chain, 1, -1 do handler = wrap(chain[i], handler) end
+        for i = #self.middleware, 1, -1 do
+            local m = self.middleware[i]
+            if not m.prefix or path == m.prefix or path:sub(1, #m.prefix + 1) == m.prefix:gsub("/$", "") .. "/" then handler = wrap(m.fn, handler) end
+        end
+        return handler
+    end
+    for id, r in ipairs(self.list) do handlers[id] = with(r.handler, r.path, r.chain) end
+    if self.fallback or #self.middleware > 0 then handlers[0] = with(self.fallback or default_not_found, "", {}) end
+    handlers.failed = function(req, err, traceback) return failed(self, req, err, traceback) end
+    self.core:set(handlers)
+    self.live = true
+end
+
+-- ---- serving --------------------------------------------------------------------------------------------------------------------------
+local LISTEN_OPTIONS = {host = "string", port = "number", unix = "string", backlog = "number", tls = "table", share = "any", fd = "number"}
+
+local function read_file(path)
+    local f, err = io.open(path, "rb")
+    if not f then error("http: cannot read " .. err, 3) end
+    local text = f:read "a"
+    f:close()
+    return text
+end
+
+--- Listens: app:listen {host = "127.0.0.1", port = 0 (a free one), tls = {cert = file, key = file}, unix = path}. Returns a server: server:port(),
+--- :close(), :drain(seconds), :stats(), :fd(). Several workers on one port: the first with share = "first", the others with share = "join"; a new
+--- program in the same process takes over with fd = old:fd().
+function App:listen(opts)
+    opts = options("app:listen", opts, LISTEN_OPTIONS)
+    if not self.live then self:compile() end
+    local o = {}
+    for k, v in pairs(self.options) do o[k] = v end
+    o.host, o.port, o.backlog, o.fd, o.share = opts.unix and "unix:" .. opts.unix or opts.host, opts.port, opts.backlog, opts.fd, opts.share
+    if opts.tls then
+        o.cert, o.key = read_file(opts.tls.cert or error("app:listen: tls.cert is missing", 2)), read_file(opts.tls.key or error("app:listen: tls.key is missing", 2))
+    end
+    return core.listen(self.core, o)
+end
+
+--- Tries the app without a socket: app:test("POST", "/x?y=1", {json = {..}, body = "..", headers = {..}}) returns {status, body, headers, json}.
+function App:test(method, target, opts)
+    opts = options("app:test", opts, {json = "any", body = "string", headers = "table", timeout = "seconds"})
+    if not self.live then self:compile() end
+    local headers, body = {}, opts.body
+    if opts.json ~= nil then
+        body = require("neap.json").encode(opts.json)
+        headers = {"Content-Type", "application/json"}
+    end
+    for k, v in pairs(opts.headers or {}) do
+        headers[#headers + 1] = k
+        headers[#headers + 1] = tostring(v)
+    end
+    local status, text, answer_headers = core.test(self.core, method:upper(), target, headers, body, opts.timeout)
+    local r = {status = status, body = text, headers = answer_headers}
+    if (answer_headers["Content-Type"] or ""):find("json", 1, true) and text ~= "" then r.json = require("neap.json").decode(text) end
+    return r
+end
+
+return http
