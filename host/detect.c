@@ -64,7 +64,8 @@ static float log_roughness(const neap_detect_past *p) {
     return (float)log((n ? sum / (double)n : 0) + 0.02);
 }
 
-/* The statistics of the newest row, each >= 0. lo, hi: the range before it. given: another model's forecast of it, or
+/* The statistics of the newest row, each >= 0, in the series' own unit: a spread still being learnt would make early
+ rows look larger than anything later. lo, hi: the range before it. given: another model's forecast of it, or
  * NaN. Also learns roughness. */
 static void measure(neap_detect *d, float lo, float hi, double given, float stat[PARTS]) {
     const neap_detect_past *p = &d->past;
@@ -75,15 +76,15 @@ static void measure(neap_detect *d, float lo, float hi, double given, float stat
         double ahead;
         if (!neap_detect_past_whole(p, f, t) || !neap_detect_ahead_get(&d->ahead[f], p, t, &ahead)) continue;
         if (f == 0 && isfinite(given)) ahead = given;
-        float e = neap_detect_past_z(p, f, t) - neap_detect_past_units(p, f, ahead);
+        float e = (float)(p->origin + p->y[f] - ahead);
         stat[ERROR_1 + f] = fabsf(e);
         if (f == 0) stat[DOWN_1] = fmaxf(0, -e);
     }
-    for (int k = 0; k < NEAP_DETECT_SPANS; k++) stat[LEVEL_1 + k] = fabsf(p->y[k] - p->loc[k]) / p->spread[k];
+    for (int k = 0; k < NEAP_DETECT_SPANS; k++) stat[LEVEL_1 + k] = fabsf(p->y[k] - p->loc[k]);
     float over = fmaxf(p->y[0] - hi, lo - p->y[0]) / fmaxf(hi - lo, p->spread[0]);
     if (t > 0) stat[RANGE] = fmaxf(0, over - d->config.range_margin);
-    stat[DAY_1] = fabsf(p->y[0] - (float)neap_detect_past_days(p, 0, day_rows, 0)) / p->spread[0];
-    stat[DAY_48] = fabsf(p->y[2] - (float)neap_detect_past_days(p, 2, day_rows, 0)) / p->spread[2];
+    stat[DAY_1] = fabsf(p->y[0] - (float)neap_detect_past_days(p, 0, day_rows, 0));
+    stat[DAY_48] = fabsf(p->y[2] - (float)neap_detect_past_days(p, 2, day_rows, 0));
     float rough = log_roughness(p);
     if (d->rough.n) stat[ROUGH_48] = fabsf(rough - neap_detect_scale_quantile(&d->rough, 0.5));
     neap_detect_scale_add(&d->rough, rough);

@@ -53,8 +53,8 @@ detector.constants = {
     },
 
     -- the alarm stage
-    limit = 1.6,          -- s at which a reading is flagged after 4,000 rows ...
-    limit_growth = 0.2,    -- ... and this much more for every tenfold of rows
+    limit = 1.8,          -- s at which a reading is flagged after 4,000 rows ...
+    limit_growth = 0.3,    -- ... and this much more for every tenfold of rows
     warm_up = 100,         -- rows without a flag
     hold_rows = 5, hold_age = 0.03, -- rows of silence after a flag: 5 and 3% of the age
     hold_break = 1.5,      -- but s this much above the flagged one is news again

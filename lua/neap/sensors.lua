@@ -83,8 +83,8 @@ end
 ---@field kind "cycle"|"white"
 ---@field keep integer
 ---@field clock "arrival"|"reject"|"trust"
----@field flatline number|false seconds
----@field silence number|false seconds
+---@field flatline? number|false seconds; nil: learnt from the data, false: off
+---@field silence? number|false seconds; nil: learnt from the data, false: off
 ---@field false_alarms number a week
 
 --- What may stand in a spec: how it is checked, its default, and one line for `neap sensors --help` and the README.
@@ -105,8 +105,8 @@ sensors.keys = {
     { name = "keep", check = whole(100, 1000000000), default = 1000000, about = "about how many entries of history to keep in Redis" },
     { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
         about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
-    { name = "flatline", check = duration_or_false, default = false, about = "alarm when the value has not moved for this long" },
-    { name = "silence", check = duration_or_false, default = false, about = "alarm when nothing has arrived for this long" },
+    { name = "flatline", check = duration_or_false, about = "alarm when the value has not moved for this long; learnt if not given" },
+    { name = "silence", check = duration_or_false, about = "alarm when nothing has arrived for this long; learnt if not given" },
     { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable" },
 }
 

@@ -1,0 +1,265 @@
+--- Everything that watches one sensor: six named detectors, each blind where another sees.
+--
+--     local watch = require("neap.detector_watch").new(spec)          -- spec as sensors.lua gives it
+--     local verdict, events = watch:update(time_s, value)             -- for every reading
+--     local events = watch:tick(now_s)                                -- now and then: silence has no reading to hang on
+--     for _, e in ipairs(events) do print(e.event, e.detector, e.text) end
+--
+--   range     outside what the spec calls sensible                 (at once)
+--   rate      faster than the spec's max_rate                      (at once)
+--   flatline  has not moved for far longer than ever before: a frozen sensor is the easiest of all to forecast, so only this sees it
+--   silence   nothing arrives
+--   forecast  far from the forecast, by its p-value and the sensor's budget of false alarms
+--   shift     a level, a daily course or a noise unlike the past: what a forecaster forgives, because it follows
+--
+-- The state is one plain table and the learned detector's string: watch:save() and detector_watch.load go on where they were.
+
+local alert = require "neap.detector_alert"
+local detector = require "neap.detector"
+local json = require "neap.json"
+
+local watch = {}
+
+watch.names = {"range", "rate", "flatline", "silence", "forecast", "shift"}
+
+--- Raise and clear, for each detector (see neap.detector_alert), and the few constants of the detectors themselves.
+watch.policies = {
+    range = {raise = 1, of = 1, lasting = 0, clear = 3, cooldown = 0},
+    rate = {raise = 1, of = 1, lasting = 0, clear = 3, cooldown = 0},
+    flatline = {raise = 1, of = 1, lasting = 0, clear = 2, cooldown = 0},
+    silence = {raise = 1, of = 1, lasting = 0, clear = 2, cooldown = 0},
+    forecast = {raise = 1, of = 1, lasting = 0, clear = 5, cooldown = 0},
+    shift = {raise = 1, of = 1, lasting = 0, clear = 30, cooldown = 0},
+}
+watch.constants = {
+    warm_up = 300,          -- readings before forecast, shift and learnt limits speak
+    flatline_rows = 30,     -- learnt flatline: at least so many equal readings ...
+    flatline_times = 3,     -- ... and so many times the longest run seen before
+    silence_intervals = 10, -- learnt silence: so many intervals, or ...
+    silence_times = 2,      -- ... so many times the longest step, whichever is longer
+    forget_step = 0.999,    -- how fast a long step is forgotten
+    pair_factor = 10,       -- forecast: two of the last three at ten times the budget's p count as one at p
+    calm_p = 0.05,          -- a reading above this p is calm
+    shift_parts = {"level_48", "day_48", "rough_48"},
+    shift_share = 3,        -- the budget is shared among them
+}
+
+local Watch = {}
+Watch.__index = Watch
+
+---@param spec neap.SensorSpec
+---@param constants? table for detector.new
+function watch.new(spec, constants)
+    local alerts = {}
+    for _, name in ipairs(watch.names) do alerts[name] = alert.new() end
+    return setmetatable({
+        spec = spec, learned = detector.new(constants),
+        state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, pair = 0, seen = 0},
+    }, Watch)
+end
+
+local function unit(spec) return spec.unit ~= "" and " " .. spec.unit or "" end
+
+local function span(seconds)
+    if seconds < 120 then return ("%.3g s"):format(seconds) end
+    if seconds < 7200 then return ("%.3g min"):format(seconds / 60) end
+    if seconds < 172800 then return ("%.3g h"):format(seconds / 3600) end
+    return ("%.3g days"):format(seconds / 86400)
+end
+
+local function odds(p)
+    return ("1 in %s"):format(("%.0f"):format(1 / p):reverse():gsub("(%d%d%d)(%d)", "%1,%2"):gsub("(%d%d%d)(%d)", "%1,%2"):reverse())
+end
+
+-- ---- the detectors: each returns "bad", "calm" or "neither", and a text for people when bad ----
+
+local detect = {}
+
+function detect.range(self, now)
+    local spec, v = self.spec, now.value
+    if spec.minimum and v < spec.minimum then
+        return "bad", ("%.6g%s is below the minimum of %.6g%s"):format(v, unit(spec), spec.minimum, unit(spec))
+    elseif spec.maximum and v > spec.maximum then
+        return "bad", ("%.6g%s is above the maximum of %.6g%s"):format(v, unit(spec), spec.maximum, unit(spec))
+    end
+    return "calm"
+end
+
+function detect.rate(self, now)
+    local spec, dt = self.spec, now.dt
+    if not spec.max_rate or not dt or dt <= 0 then return "neither" end
+    local change = now.value - self.state.value
+    if math.abs(change) <= spec.max_rate * dt then return "calm" end
+    return "bad", ("%s by %.4g%s in %s; at most %.4g%s a second is believable"):format(change > 0 and "rose" or "fell", math.abs(change),
+        unit(spec), span(dt), spec.max_rate, unit(spec))
+end
+
+function detect.flatline(self, now)
+    local spec, state, c = self.spec, self.state, watch.constants
+    if spec.flatline == false then return "neither" end
+    if now.value ~= state.value then return "calm" end
+    local lasted = now.time and state.equal_since and now.time - state.equal_since
+    local rows = state.equal_rows + 1
+    if spec.flatline then
+        if not lasted or lasted < spec.flatline then return "neither" end
+        return "bad", ("has not moved from %.6g%s for %s"):format(now.value, unit(spec), span(lasted))
+    end
+    if state.seen < c.warm_up or rows < math.max(c.flatline_rows, c.flatline_times * state.longest_equal) then return "neither" end
+    return "bad", ("has not moved from %.6g%s for %d readings; never before more than %d"):format(now.value, unit(spec), rows,
+        math.max(1, state.longest_equal))
+end
+
+-- Seconds of silence that are too long, nil while that is not known.
+local function silence_limit(self)
+    local spec, state, c = self.spec, self.state, watch.constants
+    if spec.silence == false then return nil end
+    if spec.silence then return spec.silence end
+    local _, interval = self.learned:learned()
+    interval = spec.interval or interval
+    if not interval or state.seen < 10 then return nil end
+    return math.max(c.silence_intervals * interval, c.silence_times * state.longest_step)
+end
+
+function detect.silence(self, now)
+    local limit = silence_limit(self)
+    if not limit or not now.dt then return "neither" end
+    return now.dt <= limit and "calm" or "neither" -- the reading that ends a silence is no finding: tick() raised it
+end
+
+-- Seconds between readings, for the budget.
+local function interval_of(self)
+    local _, interval = self.learned:learned()
+    return self.spec.interval or interval or 60
+end
+
+function detect.forecast(self, now)
+    local state, c, spec = self.state, watch.constants, self.spec
+    local p = 10.0 ^ -now.parts.error_1
+    state.pair = (state.pair << 1) & 7
+    if state.seen < c.warm_up or now.gap or not now.forecast then return "neither" end
+    local limit = alert.limit_of(spec.false_alarms, interval_of(self))
+    local near = math.min(c.pair_factor * limit, 0.003)
+    if p <= near then state.pair = state.pair | 1 end
+    if p <= limit or state.pair & 1 == 1 and state.pair & 6 ~= 0 then
+        return "bad", ("expected %.5g%s, got %.5g%s; %s is that far off"):format(now.forecast,
+            now.lower and now.upper and (" (%.5g to %.5g)"):format(now.lower, now.upper) or "", now.value, unit(spec), odds(math.max(p, 1e-9)))
+    end
+    return p > c.calm_p and "calm" or "neither"
+end
+
+function detect.shift(self, now)
+    local state, c, spec = self.state, watch.constants, self.spec
+    if state.seen < c.warm_up then return "neither" end
+    local limit = -math.log(alert.limit_of(spec.false_alarms, interval_of(self)) / c.shift_share, 10)
+    local most, worst = nil, 0
+    for _, name in ipairs(c.shift_parts) do
+        if now.parts[name] > worst then most, worst = name, now.parts[name] end
+    end
+    if worst >= limit then return "bad", detector.reasons[most] end
+    return worst < -math.log(c.calm_p, 10) and "calm" or "neither"
+end
+
+-- ---- putting them together ----
+
+local function step(self, events, name, time, finding, text, value, p)
+    local state = self.state.alerts[name]
+    local event = alert.step(state, watch.policies[name], time, finding, text, value)
+    if event then
+        events[#events + 1] = {
+            event = event, detector = name, time = time, value = value, p = p,
+            text = event == "raised" and text or ("back to normal after %s"):format(span(time - state.raised)),
+        }
+    end
+end
+
+-- What the next reading will be compared with.
+local function remember(self, now)
+    local state = self.state
+    if now.value == state.value then
+        state.equal_rows = state.equal_rows + 1
+    else
+        if state.alerts.flatline.status == "ok" then state.longest_equal = math.max(state.longest_equal, state.equal_rows) end
+        state.equal_rows, state.equal_since = 1, now.time
+    end
+    if now.dt and now.dt > 0 then state.longest_step = math.max(now.dt, state.longest_step * watch.constants.forget_step) end
+    state.value, state.seen = now.value, state.seen + 1
+    if now.time then state.time = math.max(now.time, state.time or now.time) end
+end
+
+--- The next reading. Returns the learned detector's verdict (see neap.detector), with `open`, the names of the detectors whose alert is raised,
+--- and the events of this reading: {event = "raised"|"cleared", detector, text, time, value, p}.
+---@param time? number seconds
+---@param value? number nil or NaN: a missing reading
+---@param forecast? number a trained model's forecast of this reading
+---@return neap.Verdict verdict
+---@return table[] events
+function Watch:update(time, value, forecast)
+    local state, events = self.state, {}
+    local verdict = self.learned:update(time, value, forecast)
+    if verdict.p then
+        local clock = time or (state.time or 0) + interval_of(self)
+        local _, parts = self.learned:reason()
+        local now = {
+            time = clock, value = value, dt = state.time and clock - state.time, parts = parts, gap = verdict.gap,
+            forecast = verdict.forecast, lower = verdict.lower, upper = verdict.upper,
+        }
+        for _, name in ipairs(watch.names) do
+            local finding, text = detect[name](self, now)
+            step(self, events, name, clock, finding, text, value, name == "forecast" and 10.0 ^ -parts.error_1 or nil)
+        end
+        remember(self, now)
+    end
+    verdict.open = self:open()
+    return verdict, events
+end
+
+--- Time passes without a reading: raises `silence` when it is too long. Call it every few seconds; returns events.
+---@param now number seconds
+---@return table[] events
+function Watch:tick(now)
+    local state, events, limit = self.state, {}, silence_limit(self)
+    if limit and state.time and now - state.time > limit then
+        step(self, events, "silence", now, "bad", ("no reading for %s; one is expected every %s"):format(span(now - state.time),
+            span(interval_of(self))))
+    end
+    return events
+end
+
+--- Names of the detectors whose alert is raised now, in fixed order.
+---@return string[]
+function Watch:open()
+    local open = {}
+    for _, name in ipairs(watch.names) do
+        if self.state.alerts[name].status == "raised" then open[#open + 1] = name end
+    end
+    return open
+end
+
+local FORMAT <const> = "<s4s4"
+
+--- The complete state as a string of bytes.
+function Watch:save() return FORMAT:pack(json.encode(self.state), self.learned:save()) end
+
+--- A watch from a saved state; nil and why when the state is damaged or of another version.
+---@param state string
+---@param spec neap.SensorSpec
+---@param constants? table
+function watch.load(state, spec, constants)
+    local ok, plain, inner = pcall(FORMAT.unpack, FORMAT, state)
+    if not ok then return nil, "this is not the state of a watch" end
+    local learned, why = detector.load(inner, constants)
+    if not learned then return nil, why end
+    local decoded
+    ok, decoded = pcall(json.decode, plain)
+    if not ok or type(decoded) ~= "table" or type(decoded.alerts) ~= "table" then return nil, "the alerts' state is damaged" end
+    local self = watch.new(spec, constants)
+    self.learned:close()
+    self.learned, self.state = learned, decoded
+    return self
+end
+
+--- Frees the memory at once.
+function Watch:close() self.learned:close() end
+Watch.__close = Watch.close
+
+return watch
