@@ -9,7 +9,7 @@
 #include "host/detect_tail.h"
 #include "host/detect_window.h"
 
-enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48, FEWEST = 10 };
+enum { PARTS = NEAP_DETECT_PARTS, FORECASTS = NEAP_DETECT_FORECASTS, MOST_BRIDGED = 2, ROUGH_ROWS = 48 };
 enum { ERROR_1, ERROR_12, DOWN_1, LEVEL_1, LEVEL_12, LEVEL_48, RANGE, DAY_1, DAY_48, ROUGH_48 };
 const char *const neap_detect_part_name[PARTS] = {"error_1",  "error_12", "down_1", "level_1", "level_12",
                                                   "level_48", "range",    "day_1",  "day_48",  "rough_48"};
@@ -54,24 +54,24 @@ double neap_detect_next(const neap_detect *d) {
     return value;
 }
 
-/* Mean step of the last 48 rows in units of the spread, as a logarithm: twice as rough and half as rough are equally
- * far away. */
+/* Logarithm of the mean step of the last 48 rows: twice as rough and half as rough are equally far away. The spread
+   only bounds it: below, so that a constant stretch is finite, and above, so that one spike is not a rough hour. */
 static float log_roughness(const neap_detect_past *p) {
-    uint64_t n = p->rows - 1 < ROUGH_ROWS ? p->rows - 1 : ROUGH_ROWS;
-    double sum = 0;
-    for (uint64_t i = 0; i < n; i++)
-        sum += fmin(10, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)) / p->spread[0]);
-    return (float)log((n ? sum / (double)n : 0) + 0.02);
+    double sum = 0, spread = p->spread[0];
+    for (uint64_t i = 0; i < ROUGH_ROWS; i++)
+        sum += fmin(3 * spread, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)));
+    return (float)log(sum / ROUGH_ROWS + 0.02 * spread);
 }
 
-/* The statistics of the newest row, each >= 0, in the series' own unit: a spread still being learnt would make early
- rows look larger than anything later. lo, hi: the range before it. given: another model's forecast of it, or
+/* The statistics of the newest row, each >= 0 or NaN when there is none yet, in the series' own unit: a spread still
+ being learnt would make early rows look larger than anything later. lo, hi: the range before it. given: another model's
+ forecast of it, or
  * NaN. Also learns roughness. */
 static void measure(neap_detect *d, float lo, float hi, double given, float stat[PARTS]) {
     const neap_detect_past *p = &d->past;
     uint64_t t = p->rows - 1;
     int day_rows = neap_detect_clock_day_rows(&d->clock);
-    memset(stat, 0, PARTS * sizeof(float));
+    for (int i = 0; i < PARTS; i++) stat[i] = NAN;
     for (int f = 0; f < FORECASTS; f++) {
         double ahead;
         if (!neap_detect_past_whole(p, f, t) || !neap_detect_ahead_get(&d->ahead[f], p, t, &ahead)) continue;
@@ -83,8 +83,12 @@ static void measure(neap_detect *d, float lo, float hi, double given, float stat
     for (int k = 0; k < NEAP_DETECT_SPANS; k++) stat[LEVEL_1 + k] = fabsf(p->y[k] - p->loc[k]);
     float over = fmaxf(p->y[0] - hi, lo - p->y[0]) / fmaxf(hi - lo, p->spread[0]);
     if (t > 0) stat[RANGE] = fmaxf(0, over - d->config.range_margin);
-    stat[DAY_1] = fabsf(p->y[0] - (float)neap_detect_past_days(p, 0, day_rows, 0));
-    stat[DAY_48] = fabsf(p->y[2] - (float)neap_detect_past_days(p, 2, day_rows, 0));
+    for (int i = 0; i < 2; i++) {
+        int span = i ? 2 : 0; /* 1 and 48 rows */
+        if (!neap_detect_past_has_day(p, span, day_rows)) continue;
+        stat[DAY_1 + i] = fabsf(p->y[span] - (float)neap_detect_past_days(p, span, day_rows, 0));
+    }
+    if (t < ROUGH_ROWS) return;
     float rough = log_roughness(p);
     if (d->rough.n) stat[ROUGH_48] = fabsf(rough - neap_detect_scale_quantile(&d->rough, 0.5));
     neap_detect_scale_add(&d->rough, rough);
@@ -94,12 +98,13 @@ static void combine(neap_detect *d, const float stat[PARTS], neap_detect_row *ro
     const neap_detect_config *c = &d->config;
     double sum = 0, weight = 0;
     for (int i = 0; i < PARTS; i++) {
-        row->part[i] = neap_detect_tail_surprise(&d->tail[i], stat[i], FEWEST);
+        if (isnan(stat[i])) continue;
+        row->part[i] = neap_detect_tail_surprise(&d->tail[i], stat[i]);
         neap_detect_tail_add(&d->tail[i], stat[i]);
         sum += c->weight[i] * pow(fminf(row->part[i], c->cap), c->power);
         weight += c->weight[i];
     }
-    row->a = (float)pow(sum / weight, 1.0 / c->power);
+    row->a = weight > 0 ? (float)pow(sum / weight, 1.0 / c->power) : 0;
     row->p = neap_detect_calib_p(&d->own, row->a);
     neap_detect_calib_add(&d->own, row->a);
     row->s = (1 - c->mix) * row->a + c->mix * fminf((float)-log10(row->p), c->cap);

@@ -103,6 +103,11 @@ const float *neap_detect_past_means(const neap_detect_past *p, int f, uint64_t r
 
 double neap_detect_past_back(const neap_detect_past *p, uint64_t back) { return p->value[at(p->rows - 1 - back)]; }
 
+int neap_detect_past_has_day(const neap_detect_past *p, int span, int day_rows) {
+    int k = neap_detect_span[span], reach = day_rows + k;
+    return day_rows > 2 * k && reach <= NEAP_DETECT_ROWS && (uint64_t)reach <= p->rows;
+}
+
 double neap_detect_past_days(const neap_detect_past *p, int span, int day_rows, int ahead) {
     int k = neap_detect_span[span], days = 0;
     double sum = 0;

@@ -50,6 +50,8 @@ double neap_detect_past_back(const neap_detect_past *p, uint64_t back);
    days before, as far as the ring reaches; y_k now when it reaches no day, or a day is too few rows. Relative to
    origin. */
 double neap_detect_past_days(const neap_detect_past *p, int span, int day_rows, int ahead);
+/* 1 when there is such a day. */
+int neap_detect_past_has_day(const neap_detect_past *p, int span, int day_rows);
 /* A value of the series in units, and back. */
 float neap_detect_past_units(const neap_detect_past *p, int f, double value);
 double neap_detect_past_value(const neap_detect_past *p, int f, float z);

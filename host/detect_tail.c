@@ -2,7 +2,7 @@
 #include "host/detect_tail.h"
 #include <math.h>
 
-enum { CARRIED = 50, REACH = 10 };
+enum { CARRIED = 50, FEWEST = 10, FEWEST_RANKED = 16, REACH = 10 };
 
 /* Fits the tail to the list's m largest values: the sample moments a0 = mean(e), a1 = mean((1 - rank) e) give shape and
  * scale. */
@@ -37,33 +37,51 @@ static void fit(neap_detect_tail *t) {
     t->fit_m = m;
 }
 
-int neap_detect_tail_knows(const neap_detect_tail *t, float x) {
-    return t->n > 0 && (t->n == t->seen || x >= t->top[0]);
+int neap_detect_tail_fitted(neap_detect_tail *t, float x, uint32_t fewest, float *surprise) {
+    if (t->stale) fit(t);
+    if (t->fit_m < fewest || t->fit_m == 0 || x <= t->u) return 0;
+    double most = log10((double)(t->seen + 1) * (t->fit_m >= CARRIED ? REACH : 1)), z = (x - t->u) / t->scale, s;
+    if (fabs(t->shape) < 1e-4) {
+        s = z * 0.4342944819;
+    } else {
+        double base = 1 + t->shape * z;
+        s = base <= 0 ? most : log10(base) / t->shape;
+    }
+    s -= log10((double)t->fit_m / (double)t->seen);
+    *surprise = (float)(s < most ? s : most);
+    return 1;
 }
 
-float neap_detect_tail_surprise(neap_detect_tail *t, float x, uint32_t fewest) {
-    if (t->n == 0) return 0;
-    if (t->stale) fit(t);
-    if (t->fit_m >= fewest && t->fit_m > 0 && x > t->u) {
-        double most = log10((double)(t->seen + 1) * (t->fit_m >= CARRIED ? REACH : 1)), z = (x - t->u) / t->scale, tail;
-        if (fabs(t->shape) < 1e-4) tail = z * 0.4342944819;
-        else {
-            double base = 1 + t->shape * z;
-            tail = base <= 0 ? most : log10(base) / t->shape;
-        }
-        double s = tail - log10((double)t->fit_m / (double)t->seen);
-        return (float)(s < most ? s : most);
-    }
-    uint32_t lo = 0, hi = t->n; /* first index >= x */
+/* First index from `from` on whose value is not below x. */
+static uint32_t place(const neap_detect_tail *t, uint32_t from, float x) {
+    uint32_t lo = from, hi = t->n;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
         if (t->top[mid] < x) lo = mid + 1;
         else hi = mid;
     }
-    if (lo > 0 || t->n == t->seen) return (float)-log10((1.0 + t->n - lo) / (double)(t->seen + 1));
-    /* below the list: in proportion, from 0 at 0 */
-    float edge = (float)-log10((1.0 + t->n) / (double)(t->seen + 1));
-    return t->top[0] > 0 && x > 0 ? edge * x / t->top[0] : 0;
+    return lo;
+}
+
+static float by_rank(const neap_detect_tail *t, uint32_t at) {
+    return (float)-log10((1.0 + t->n - at) / (double)(t->seen + 1));
+}
+
+int neap_detect_tail_ranked(const neap_detect_tail *t, float x, float *surprise) {
+    uint32_t at = place(t, 0, x);
+    if (t->n == 0 || (at == 0 && t->n < t->seen)) return 0;
+    *surprise = by_rank(t, at);
+    return 1;
+}
+
+float neap_detect_tail_surprise(neap_detect_tail *t, float x) {
+    float s;
+    if (t->n == 0) return 0;
+    if (neap_detect_tail_fitted(t, x, FEWEST, &s)) return s;
+    uint64_t share = t->seen / 16 < FEWEST_RANKED ? FEWEST_RANKED : t->seen / 16;
+    uint32_t from = t->n > share ? t->n - (uint32_t)share : 0, at = place(t, from, x);
+    if (at > from || (from == 0 && t->n == t->seen)) return by_rank(t, at);
+    return t->top[from] > 0 && x > 0 ? by_rank(t, from) * x / t->top[from] : 0;
 }
 
 void neap_detect_tail_add(neap_detect_tail *t, float x) {

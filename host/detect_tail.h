@@ -19,13 +19,16 @@ typedef struct neap_detect_tail {
     uint8_t stale;
 } neap_detect_tail;
 
-/* -log10 of the probability that a value of this stream is at least x. Above the threshold by the fit when at least
-   `fewest` exceedances carry it (1 / (n + 1) is the least it says, a tenth of that with 50 exceedances: a tail may be
-   trusted a little past its data, not without end); else by rank, (1 + rarer) / (1 + seen). Below the list: in
+/* -log10 of the probability that a value of this stream is at least x: by the fit beyond its threshold; by rank within
+   the largest sixteenth, whatever the list holds more, so that the measure is the same at every age; below that in
    proportion, from 0 at 0. An empty list says 0. */
-float neap_detect_tail_surprise(neap_detect_tail *t, float x, uint32_t fewest);
-/* 1 when x lies in or above the list, so that the surprise is more than a proportion. */
-int neap_detect_tail_knows(const neap_detect_tail *t, float x);
+float neap_detect_tail_surprise(neap_detect_tail *t, float x);
+/* The same by the fit alone: 0 and nothing set unless x lies beyond the threshold of a fit that at least `fewest`
+   exceedances carry. The least probability it claims is 1 / (n + 1), a tenth of that with 50 exceedances: a tail may be
+   trusted a little past its data, not without end. */
+int neap_detect_tail_fitted(neap_detect_tail *t, float x, uint32_t fewest, float *surprise);
+/* The same by rank alone, (1 + rarer or equal) / (1 + seen): 0 and nothing set where the list does not reach. */
+int neap_detect_tail_ranked(const neap_detect_tail *t, float x, float *surprise);
 void neap_detect_tail_add(neap_detect_tail *t, float x);
 void neap_detect_tail_io(neap_detect_io *io, neap_detect_tail *t);
 #endif

@@ -53,7 +53,7 @@ detector.constants = {
     },
 
     -- the alarm stage
-    limit = 1.8,          -- s at which a reading is flagged after 4,000 rows ...
+    limit = 1.75,         -- s at which a reading is flagged after 4,000 rows ...
     limit_growth = 0.3,    -- ... and this much more for every tenfold of rows
     warm_up = 100,         -- rows without a flag
     hold_rows = 5, hold_age = 0.03, -- rows of silence after a flag: 5 and 3% of the age
@@ -74,6 +74,12 @@ detector.reasons = {
     rough_48 = "noisier or smoother than usual",
 }
 
+--- Which of the six named detectors (neap.detector_watch) a statistic belongs to.
+detector.named = {
+    error_1 = "forecast", down_1 = "forecast", level_1 = "forecast", range = "forecast", day_1 = "forecast",
+    error_12 = "shift", level_12 = "shift", level_48 = "shift", day_48 = "shift", rough_48 = "shift",
+}
+
 ---@class neap.Verdict
 ---@field time? number seconds
 ---@field value? number
@@ -84,7 +90,7 @@ detector.reasons = {
 ---@field score number 0..1; 0.5 and above means flagged
 ---@field flagged boolean
 ---@field gap boolean time was lost before this reading
----@field detector "forecast"
+---@field detector? "forecast"|"shift" for a flagged reading: which of the named detectors `why` belongs to
 ---@field why? string for a flagged reading: the statistic that stood out most, see detector.reasons
 
 ---@class neap.Detector
@@ -151,7 +157,7 @@ function Detector:update(time, value, forecast)
     end
     return {
         time = time, value = value, forecast = expected, lower = lower, upper = upper, p = p, score = score, flagged = flagged,
-        gap = gap, detector = "forecast", why = why,
+        gap = gap, why = why, detector = why and detector.named[why] or nil,
     }
 end
 

@@ -40,8 +40,9 @@ watch.constants = {
     forget_step = 0.999,    -- how fast a long step is forgotten
     pair_factor = 10,       -- forecast: two of the last three at ten times the budget's p count as one at p
     calm_p = 0.05,          -- a reading above this p is calm
-    shift_parts = {"level_48", "day_48", "rough_48"},
-    shift_share = 3,        -- the budget is shared among them
+    share = 0.5,            -- forecast and shift have half of the budget each
+    shift_parts = {"error_12", "level_48", "day_48", "rough_48"}, -- these share their half
+    shift_days = 2,         -- and speak after so many days (at most 3,000 readings): unlike what, before?
 }
 
 local Watch = {}
@@ -90,8 +91,8 @@ function detect.rate(self, now)
     if not spec.max_rate or not dt or dt <= 0 then return "neither" end
     local change = now.value - self.state.value
     if math.abs(change) <= spec.max_rate * dt then return "calm" end
-    return "bad", ("%s by %.4g%s in %s; at most %.4g%s a second is believable"):format(change > 0 and "rose" or "fell", math.abs(change),
-        unit(spec), span(dt), spec.max_rate, unit(spec))
+    return "bad", ("%s by %.4g%s in %s; at most %.4g%s a second is believable"):format(change > 0 and "rose" or "fell",
+        math.abs(change), unit(spec), span(dt), spec.max_rate, unit(spec))
 end
 
 function detect.flatline(self, now)
@@ -137,20 +138,21 @@ function detect.forecast(self, now)
     local p = 10.0 ^ -now.parts.error_1
     state.pair = (state.pair << 1) & 7
     if state.seen < c.warm_up or now.gap or not now.forecast then return "neither" end
-    local limit = alert.limit_of(spec.false_alarms, interval_of(self))
+    local limit = alert.limit_of(spec.false_alarms * c.share, interval_of(self))
     local near = math.min(c.pair_factor * limit, 0.003)
     if p <= near then state.pair = state.pair | 1 end
     if p <= limit or state.pair & 1 == 1 and state.pair & 6 ~= 0 then
-        return "bad", ("expected %.5g%s, got %.5g%s; %s is that far off"):format(now.forecast,
-            now.lower and now.upper and (" (%.5g to %.5g)"):format(now.lower, now.upper) or "", now.value, unit(spec), odds(math.max(p, 1e-9)))
+        local band = now.lower and now.upper and (" (%.5g to %.5g)"):format(now.lower, now.upper) or ""
+        return "bad", ("expected %.5g%s, got %.5g%s; %s is that far off"):format(now.forecast, band, now.value, unit(spec), odds(p))
     end
     return p > c.calm_p and "calm" or "neither"
 end
 
 function detect.shift(self, now)
     local state, c, spec = self.state, watch.constants, self.spec
-    if state.seen < c.warm_up then return "neither" end
-    local limit = -math.log(alert.limit_of(spec.false_alarms, interval_of(self)) / c.shift_share, 10)
+    local interval = interval_of(self)
+    if state.seen < math.max(c.warm_up, math.min(3000, c.shift_days * 86400 / interval)) then return "neither" end
+    local limit = -math.log(alert.limit_of(spec.false_alarms * c.share / #c.shift_parts, interval), 10)
     local most, worst = nil, 0
     for _, name in ipairs(c.shift_parts) do
         if now.parts[name] > worst then most, worst = name, now.parts[name] end
@@ -186,8 +188,8 @@ local function remember(self, now)
     if now.time then state.time = math.max(now.time, state.time or now.time) end
 end
 
---- The next reading. Returns the learned detector's verdict (see neap.detector), with `open`, the names of the detectors whose alert is raised,
---- and the events of this reading: {event = "raised"|"cleared", detector, text, time, value, p}.
+--- The next reading. Returns the learned detector's verdict (see neap.detector), with `open`, the names of the detectors whose
+--- alert is raised, and the events of this reading: {event = "raised"|"cleared", detector, text, time, value, p}.
 ---@param time? number seconds
 ---@param value? number nil or NaN: a missing reading
 ---@param forecast? number a trained model's forecast of this reading
