@@ -16,6 +16,7 @@ void applier_say(neap_applier *a, enum neap_applier_state s, const char *fmt, ..
     bool news = s != a->status.state || strcmp(text, a->status.text) != 0;
     a->status.state = s;
     memcpy(a->status.text, text, sizeof text);
+    neap_journal_set_live(a->j, s == NEAP_APPLIER_RUNNING);
     if (news && a->report) a->report(a->ud, s, text);
 }
 
@@ -223,6 +224,7 @@ void neap_applier_stop(neap_applier *a) {
     if (!a || a->stopped) return;
     a->stopped = true;
     neap_journal_on_grow(a->j, NULL, NULL);
+    neap_journal_set_live(a->j, false);
     neap_redis_close(a->redis); /* calls back what is out: stopped is set */
     uv_close((uv_handle_t *)&a->grown, on_closed);
     uv_close((uv_handle_t *)&a->tick, on_closed);

@@ -80,6 +80,10 @@ void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
 /* The applier's progress in the own log; wakes those who wait for it. Any thread. */
 void neap_journal_set_applied(neap_journal *j, uint64_t end);
 
+/* The applier tells whether waiting for it makes sense now (it runs, and Redis answers); false at first. Any thread. */
+void neap_journal_set_live(neap_journal *j, bool live);
+bool neap_journal_is_live(neap_journal *j);
+
 /* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. For the one reader: NEAP_ERR_FULL if there is
    one already. NULL gives the place up. */
 int neap_journal_on_grow(neap_journal *j, void (*wake)(void *ud), void *ud);

@@ -237,3 +237,16 @@ void neap_journal_set_applied(neap_journal *j, uint64_t end) {
         if (atomic_load(&c->waiting)) uv_async_send(&c->async);
     pthread_mutex_unlock(&j->mutex);
 }
+
+void neap_journal_set_live(neap_journal *j, bool live) {
+    pthread_mutex_lock(&j->mutex);
+    j->live = live;
+    pthread_mutex_unlock(&j->mutex);
+}
+
+bool neap_journal_is_live(neap_journal *j) {
+    pthread_mutex_lock(&j->mutex);
+    bool live = j->live;
+    pthread_mutex_unlock(&j->mutex);
+    return live;
+}

@@ -6,6 +6,7 @@
 
 int luaopen_neap(lua_State *L);
 int luaopen_neap_decode(lua_State *L);
+int luaopen_neap_journal_core(lua_State *L);
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_worker_core(lua_State *L);
@@ -21,6 +22,7 @@ int luaopen_neap_mlp_core(lua_State *L);
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
     {"neap.decode", luaopen_neap_decode},
+    {"neap.journal.core", luaopen_neap_journal_core},
     {"neap.json", luaopen_neap_json},
     {"neap.task.core", luaopen_neap_task_core},
     {"neap.worker.core", luaopen_neap_worker_core},

@@ -34,6 +34,17 @@ function store.new(redis, opts)
         Store)
 end
 
+-- ---- the journal ----
+
+--- The names that the journal's applier needs: the same streams as above, and its own three keys.
+---@return table<string, string>
+function store.journal_keys()
+    return {
+        stream_prefix = "neap:{", stream_suffix = "}:readings", synthetic_suffix = "}:synthetic", sensors_key = SENSORS_KEY,
+        state_key = "neap:journal", dead_key = "neap:dead", once_prefix = "neap:once:",
+    }
+end
+
 -- ---- sensors ----
 
 --- Learn which sensors Redis has; needed once before admit().

@@ -1,0 +1,99 @@
+--- The journal: what is accepted is on disk before anybody is told so, and goes from there into Redis, in order and exactly once.
+--
+--     local j = journal.open{dir = "neap-data/journal"}                     -- every worker; they share one journal
+--     journal.apply(j, {redis = "unix:///run/redis.sock", keys = store.journal_keys()})   -- one of them
+--     local position, applied = j:append(batch, {visible = 0.2})           -- on disk now; `applied`: in Redis too
+--
+-- Redis may be slow, frozen, full or away: readings are taken until the journal's bound (max_bytes), then refused with kind "full".
+
+local core = require "neap.journal.core"
+local log = require("neap.log").module "journal"
+local task = require "neap.task"
+
+local journal = {}
+
+local watchers = setmetatable({}, {__mode = "k"}) -- journals that are applied here, to the timer that watches them
+
+---@class neap.journal.open_options
+---@field dir string made if missing
+---@field max_bytes? integer bound on what is kept (default 1 GiB)
+---@field segment_bytes? integer size of a file (default 16 MiB)
+
+--- Opens the directory's journal, or shares it if this process has it open. Raises kind "io" or "full" if it cannot.
+---@param opts neap.journal.open_options
+---@return neap.journal.Journal
+function journal.open(opts)
+    local known = {dir = true, max_bytes = true, segment_bytes = true}
+    for name in pairs(opts) do
+        if not known[name] then error(("journal.open: unknown option '%s'"):format(name), 2) end
+    end
+    return core.open(opts)
+end
+
+--- Logs what a person should know: changes of state, damage, replays, dead letters.
+local function watch(j)
+    local before = {state = "starting", text = "", dead = 0, damaged_bytes = 0, replays = 0}
+    return function()
+        local ok, now = pcall(j.stats, j)
+        if not ok then -- closed without journal.close
+            if watchers[j] then watchers[j]:stop() end
+            return
+        end
+        if now.state ~= before.state or now.text ~= before.text then
+            local level = now.state == "stopped" and log.error or now.state == "away" and log.warn or log.info
+            level("journal to Redis: " .. now.state, {why = now.text ~= "" and now.text or nil, behind = now.behind})
+        end
+        if now.dead > before.dead then
+            log.error("readings that Redis does not take went to the dead letters", {readings = now.dead - before.dead})
+        end
+        if now.damaged_bytes > before.damaged_bytes then
+            log.error("a damaged stretch of the journal was passed over", {bytes = now.damaged_bytes - before.damaged_bytes})
+        end
+        if now.replays > before.replays then log.warn("Redis lost its data: what the journal retains is applied again") end
+        before = now
+    end
+end
+
+---@class neap.journal.apply_options
+---@field redis string its URL
+---@field keys table<string, string> key names: what store.journal_keys() gives
+---@field keep? integer entries a stream keeps, about (default: all)
+---@field once? integer seconds that an idempotency key is known (default 3,600)
+---@field timeout? number seconds for one step (default 5)
+
+--- Starts moving the journal into Redis on this worker's loop; journal.close ends it.
+---@param j neap.journal.Journal
+---@param opts neap.journal.apply_options
+function journal.apply(j, opts)
+    local flat = {redis = opts.redis, keep = opts.keep, once = opts.once, timeout = opts.timeout}
+    for name, text in pairs(opts.keys) do flat[name] = text end
+    j:apply(flat)
+    watchers[j] = task.every(1, watch(j))
+end
+
+--- Ends the applier and its watch, and lets go of the journal.
+---@param j neap.journal.Journal
+function journal.close(j)
+    if watchers[j] then watchers[j]:stop() end
+    watchers[j] = nil
+    j:close()
+end
+
+--- Why readings are taken though not all is well: a list of sentences for /health, empty when all is well.
+---@param j neap.journal.Journal
+---@return string[]
+function journal.degraded(j)
+    local s, out = j:stats(), {}
+    if s.error then out[#out + 1] = "the journal's disk: " .. s.error end
+    if s.state and s.state ~= "running" then
+        out[#out + 1] = ("Redis has not taken the journal's readings yet (%s)%s"):format(s.state, s.text ~= "" and ": " .. s.text or "")
+    end
+    if s.retained > s.max_bytes * 0.75 then
+        out[#out + 1] = ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)
+    end
+    if s.dead and s.dead > 0 then out[#out + 1] = ("%d readings went to the dead letters"):format(s.dead) end
+    if s.damaged_bytes and s.damaged_bytes > 0 then out[#out + 1] = ("%d bytes of the journal were damaged"):format(s.damaged_bytes) end
+    return out
+end
+
+return journal

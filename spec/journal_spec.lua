@@ -1,0 +1,156 @@
+local decode = require "neap.decode"
+local helper = require "spec.helper"
+local journal = require "neap.journal"
+local redis = require "neap.redis"
+local server = require "spec.redis_server"
+local store = require "neap.store"
+local task = require "neap.task"
+
+describe("the journal", function()
+    local dir, s, j
+
+    before_each(function()
+        dir = helper.dir()
+        s = server.start {args = {"--appendonly", "yes", "--appendfsync", "everysec"}}
+        j = journal.open {dir = dir .. "/journal"}
+    end)
+
+    after_each(function()
+        journal.close(j)
+        s:stop()
+        helper.remove(dir)
+    end)
+
+    local function apply(more)
+        local opts = {redis = s.url, keys = store.journal_keys(), timeout = 0.5}
+        for k, v in pairs(more or {}) do opts[k] = v end
+        journal.apply(j, opts)
+        helper.eventually(function() return j:stats().state == "running" end)
+    end
+
+    --- What is in the stream, as it is: times and values in order of arrival.
+    local function history(sensor, what)
+        local r <close> = redis.connect(s.url)
+        local times, values = {}, {}
+        for _, entry in ipairs(r:raw("XRANGE", ("neap:{%s}:%s"):format(sensor, what or "readings"), "-", "+")) do
+            for i = 1, #entry[2], 2 do
+                times[#times + 1], values[#values + 1] = math.tointeger(tonumber(entry[2][i])), tonumber(entry[2][i + 1])
+            end
+        end
+        return times, values
+    end
+
+    it("keeps a batch on disk and brings it to Redis, where a client reads its own write", function()
+        apply()
+        local batch = decode.json '[{"sensor_name":"t","sensor_output":21.5,"ts":1700000000},{"sensor_name":"t","sensor_output":22}]'
+        local position, applied = j:append(batch, {visible = 5})
+        assert.is_true(applied)
+        assert.is_true(position > 0)
+        local times, values = history "t"
+        assert.equal(1700000000000000, times[1])
+        assert.same({21.5, 22}, values)
+        assert.is_true(times[2] > times[1])
+        local r <close> = redis.connect(s.url)
+        assert.same({"t"}, r:smembers "neap:sensors")
+        local stats = j:stats()
+        assert.equal(2, stats.readings)
+        assert.equal(0, stats.behind)
+        assert.equal("everysec", stats.durability)
+        assert.same({}, journal.degraded(j))
+    end)
+
+    it("takes Lua's own pairs, and made-up readings apart", function()
+        apply()
+        j:append_pairs({"b", "a"}, {a = {1, 1.5, 2, 3}, b = {7, -1}}, {visible = 5})
+        j:append_pairs({"a"}, {a = {9, 9}}, {visible = 5, source = "synthetic"})
+        local times, values = history "a"
+        assert.same({1, 2}, times)
+        assert.same({1.5, 3}, values)
+        assert.same({{9}, {9}}, {history("a", "synthetic")})
+        assert.is_nil(j:append_pairs({}, {}))
+        for _, bad in ipairs {{1.5, 1}, {1, 0 / 0}, {1, "x"}} do
+            assert.is_false(pcall(j.append_pairs, j, {"a"}, {a = bad}))
+        end
+        assert.is_false(pcall(j.append_pairs, j, {"a"}, {}))
+    end)
+
+    it("gives readings without a time unique, increasing ones", function()
+        local seen, last = {}, 0
+        task.map({1, 2, 3, 4}, function()
+            for _ = 1, 50 do
+                local us = j:stamp(3)
+                for k = us, us + 2 do
+                    assert.is_nil(seen[k])
+                    seen[k] = true
+                end
+                assert.is_true(us > last)
+                last = us + 2
+                task.yield()
+            end
+        end)
+    end)
+
+    it("counts a retried batch once", function()
+        apply()
+        for _ = 1, 3 do j:append(decode.json '[{"sensor_name":"t","sensor_output":1}]', {key = "abc", visible = 5}) end
+        local times = history "t"
+        assert.equal(1, #times)
+        assert.equal(2, j:stats().duplicates)
+    end)
+
+    it("answers from the disk while Redis is away, and applies all of it in order afterwards", function()
+        apply()
+        s:kill "STOP"
+        local _, applied = j:append_pairs({"t"}, {t = {1, 1}}, {visible = 0.05})
+        assert.is_false(applied)
+        helper.eventually(function() return j:stats().state == "away" end)
+        assert.matches("Redis has not taken", journal.degraded(j)[1])
+        for i = 2, 20 do j:append_pairs({"t"}, {t = {i, i}}, {visible = 5}) end -- known to be away: does not wait
+        s:kill "CONT"
+        helper.eventually(function() return j:stats().behind == 0 and j:stats().state == "running" end)
+        s:kill()
+        for i = 21, 30 do j:append_pairs({"t"}, {t = {i, i}}) end
+        s:start_again()
+        local position = j:append_pairs({"t"}, {t = {31, 31}})
+        helper.eventually(function() return select(2, j:wait(position, 1)) end)
+        local times = history "t"
+        local want = {}
+        for i = 1, 31 do want[i] = i end
+        assert.same(want, times)
+    end)
+
+    it("is found again by the next process", function()
+        for i = 1, 10 do j:append_pairs({"t"}, {t = {i, i}}) end
+        journal.close(j)
+        j = journal.open {dir = dir .. "/journal"}
+        apply()
+        j:append_pairs({"t"}, {t = {11, 11}}, {visible = 5})
+        assert.equal(11, #history "t")
+    end)
+
+    it("refuses when its bound is reached, and takes again once Redis has caught up", function()
+        journal.close(j)
+        j = journal.open {dir = dir .. "/small", max_bytes = 20000, segment_bytes = 2000}
+        local pair, n, ok, err = {}, 0
+        for i = 1, 20 do pair[2 * i - 1], pair[2 * i] = i, i end
+        repeat
+            ok, err = pcall(j.append_pairs, j, {"t"}, {t = pair})
+            n = n + 1
+        until not ok or n > 1000
+        assert.equal("full", err.kind)
+        assert.is_true(err.retryable)
+        assert.equal(1, j:stats().refused)
+        apply()
+        helper.eventually(function() return pcall(j.append_pairs, j, {"t"}, {t = pair}) end)
+    end)
+
+    it("is used up once closed, and closing twice is fine", function()
+        j:close()
+        j:close()
+        local ok, err = pcall(j.stats, j)
+        assert.is_false(ok)
+        assert.equal("closed", err.kind)
+        assert.is_false(pcall(journal.open, {dir = dir, maxbytes = 1}))
+        assert.is_false(pcall(journal.open, {dir = "/proc/nowhere"}))
+    end)
+end)
