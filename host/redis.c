@@ -61,7 +61,7 @@ void redis_finish(neap_redis *r, struct request *q, int status, neap_reply *repl
 
 static void on_deadline(uv_timer_t *t);
 
-static void arm(neap_redis *r, uint64_t deadline) {
+void redis_arm(neap_redis *r, uint64_t deadline) {
     if (deadline >= r->next_deadline) return;
     uint64_t now = uv_now(r->loop);
     r->next_deadline = deadline;
@@ -110,7 +110,7 @@ static bool expire_one(neap_redis *r, uint64_t now) {
             }
         }
     }
-    if (next != UINT64_MAX) arm(r, next);
+    if (next != UINT64_MAX) redis_arm(r, next);
     return false;
 }
 
@@ -127,7 +127,7 @@ static void on_deadline(uv_timer_t *t) {
         if (abandoned && quiet >= r->o.dead_ms)
             redis_conn_drop(r, "Redis has not answered anything for a while");
         else if (abandoned)
-            arm(r, now + (r->o.dead_ms - (quiet < r->o.dead_ms ? quiet : r->o.dead_ms)) + 1);
+            redis_arm(r, now + (r->o.dead_ms - (quiet < r->o.dead_ms ? quiet : r->o.dead_ms)) + 1);
     }
     redis_keep_alive(r);
 }
@@ -202,10 +202,26 @@ int redis_put(neap_redis *r, struct request *q, const char *bytes, size_t len) {
 
 static bool ready(const neap_redis *r) { return r->state == NEAP_REDIS_READY && r->ac && neap_hiredis_unsent(r->ac) < OBUF_MAX; }
 
+/* A request that came before it was known that there is a cluster. */
+static void feed_cluster(neap_redis *r, struct request *q) {
+    uint64_t now = uv_now(r->loop);
+    neap_redis_req req = {.bytes = q->bytes, .len = q->len, .count = q->count, .flags = q->flags, .sink = q->sink, .cb = q->cb, .ud = q->ud,
+                          .timeout_ms = q->deadline == UINT64_MAX ? UINT32_MAX : q->deadline > now ? (uint32_t)(q->deadline - now) : 1};
+    int e = redis_cluster_send(r, &req);
+    if (e)
+        redis_finish(r, q, e, neap_reply_error(false, "the command cannot be sent: %s", neap_err_kind(e)));
+    else
+        free_request(q);
+}
+
 void redis_feed(neap_redis *r) {
     while (r->queue.head && ready(r)) {
         struct request *q = r->queue.head;
         redis_list_remove(&r->queue, q);
+        if (r->cluster && !q->routed) {
+            feed_cluster(r, q);
+            continue;
+        }
         if (redis_put(r, q, q->bytes, q->len)) {
             q->next = r->queue.head; /* back to its place: on_gone comes next */
             if (q->next)
@@ -220,6 +236,12 @@ void redis_feed(neap_redis *r) {
 }
 
 int neap_redis_send(neap_redis *r, const neap_redis_req *req) {
+    if (!r->cluster || r->state == NEAP_REDIS_CLOSED || !req->len) return redis_send_here(r, req);
+    r->stats.commands += req->count;
+    return redis_cluster_send(r, req);
+}
+
+int redis_send_here(neap_redis *r, const neap_redis_req *req) {
     if (r->state == NEAP_REDIS_CLOSED) return NEAP_ERR_CLOSED;
     bool batch = req->flags & NEAP_REDIS_BATCH;
     if (!req->len || (batch ? req->count < 1 || req->sink : req->count != 1)) return NEAP_ERR_INVALID;
@@ -230,7 +252,7 @@ int neap_redis_send(neap_redis *r, const neap_redis_req *req) {
     struct request *q = malloc(sizeof *q + (keep ? req->len : 0));
     if (!q) return NEAP_ERR_MEMORY;
     uint32_t ms = req->timeout_ms ? req->timeout_ms : r->o.timeout_ms;
-    *q = (struct request){.cb = req->cb, .ud = req->ud, .flags = req->flags, .count = req->count, .sink = req->sink,
+    *q = (struct request){.cb = req->cb, .ud = req->ud, .flags = req->flags, .count = req->count, .sink = req->sink, .routed = r->cluster != NULL,
                           .len = keep ? req->len : 0, .deadline = ms == UINT32_MAX ? UINT64_MAX : uv_now(r->loop) + ms};
     if (keep) memcpy(q->bytes, req->bytes, req->len);
     if (now) {
@@ -244,7 +266,7 @@ int neap_redis_send(neap_redis *r, const neap_redis_req *req) {
         redis_conn_want(r);
     }
     r->stats.commands += req->count;
-    arm(r, q->deadline);
+    redis_arm(r, q->deadline);
     if (!r->kept_alive) redis_keep_alive(r);
     return 0;
 }
@@ -259,8 +281,10 @@ int neap_redis_command(neap_redis *r, int argc, const char *const *argv, const s
 }
 
 bool neap_redis_turn(neap_redis *r) {
-    if (r->state == NEAP_REDIS_CLOSED || !r->uv) return false;
-    bool wrote = neap_redis_uv_flush(r->uv);
+    if (r->state == NEAP_REDIS_CLOSED) return false;
+    bool wrote = r->cluster && redis_cluster_turn(r);
+    if (!r->uv) return wrote;
+    wrote |= neap_redis_uv_flush(r->uv);
     if (r->state == NEAP_REDIS_READY && r->queue.n) redis_feed(r);
     return wrote;
 }
@@ -325,6 +349,7 @@ static void on_handle_closed(uv_handle_t *h) {
     neap_redis_addr_free(&r->o.addr);
     free(r->name);
     free(r->ips);
+    free(r->cluster);
     free(r);
 }
 
@@ -334,6 +359,7 @@ void neap_redis_close(neap_redis *r) {
     snprintf(r->why, sizeof r->why, "the client was closed");
     r->kept_alive = true; /* no more bookkeeping */
     redis_conn_close(r);
+    if (r->cluster) redis_cluster_close(r);
     uv_close((uv_handle_t *)&r->deadlines, on_handle_closed);
     uv_close((uv_handle_t *)&r->pace, on_handle_closed);
     if (r->o.self_turn) uv_close((uv_handle_t *)&r->turn, on_handle_closed);

@@ -8,7 +8,7 @@
 #include <sys/un.h>
 #include "host/redis_priv.h"
 
-enum { LOGIN_AUTH, LOGIN_SELECT, LOGIN_NAME, LOGIN_PING };
+enum { LOGIN_AUTH, LOGIN_SELECT, LOGIN_NAME, LOGIN_INFO, LOGIN_PING, LOGIN_SLOTS };
 
 static void on_pace(uv_timer_t *t);
 static void connect_next(neap_redis *r);
@@ -143,12 +143,14 @@ static void login_begin(neap_redis *r) {
     snprintf(db, sizeof db, "%d", a->db);
     r->logging_in = true;
     r->nlogin = r->login_at = 0;
+    r->is_cluster = r->mapped = false;
     if (a->password && a->user && *a->user)
         login_send(r, LOGIN_AUTH, 3, (const char *[]){"AUTH", a->user, a->password});
     else if (a->password)
         login_send(r, LOGIN_AUTH, 2, (const char *[]){"AUTH", a->password});
     if (a->db) login_send(r, LOGIN_SELECT, 2, (const char *[]){"SELECT", db});
     if (r->name) login_send(r, LOGIN_NAME, 3, (const char *[]){"CLIENT", "SETNAME", r->name});
+    if (!r->on_ready && !r->front) login_send(r, LOGIN_INFO, 2, (const char *[]){"INFO", "cluster"});
     login_send(r, LOGIN_PING, 1, (const char *[]){"PING"});
 }
 
@@ -172,6 +174,11 @@ static void login_refused(neap_redis *r, int status, const char *text) {
 }
 
 static void login_done(neap_redis *r) {
+    if (r->is_cluster && !r->mapped) {
+        login_send(r, LOGIN_SLOTS, 2, (const char *[]){"CLUSTER", "SLOTS"});
+        neap_redis_uv_flush(r->uv);
+        return;
+    }
     uv_timer_stop(&r->pace);
     r->logging_in = false;
     r->ever = true;
@@ -201,6 +208,15 @@ void redis_conn_login_reply(neap_redis *r, neap_reply *reply) {
         login_refused(r, NEAP_ERR_AUTH, reply->str);
     } else if (error && step == LOGIN_SELECT) {
         login_refused(r, NEAP_ERR_REPLY, reply->str);
+    } else if (step == LOGIN_INFO) {
+        r->is_cluster = !error && reply->type == NEAP_REPLY_STRING && strstr(reply->str, "cluster_enabled:1");
+    } else if (step == LOGIN_SLOTS) {
+        if (error || reply->type != NEAP_REPLY_ARRAY || redis_cluster_begin(r, reply)) {
+            login_refused(r, NEAP_ERR_REPLY, error ? reply->str : "its answer to CLUSTER SLOTS is of no use");
+        } else {
+            r->mapped = true;
+            login_done(r);
+        }
     } else if (step == LOGIN_PING) {
         login_done(r); /* BUSY, MISCONF and the like answer here too: the connection is good */
     }

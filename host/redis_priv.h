@@ -15,6 +15,7 @@ struct request {
     const neap_reply_sink *sink;
     neap_reply *batch; /* the reply array of a batch, as far as it has come */
     bool internal;     /* part of logging in: never queued, never retried */
+    bool routed;       /* of a cluster's front: meant for this very connection */
     size_t len;        /* of bytes; 0: not kept */
     char bytes[];
 };
@@ -49,12 +50,15 @@ struct neap_redis {
     char (*ips)[64]; /* what the host name means; tried in turn */
     int nips, ip;
     bool ever, logging_in;
-    int login[4], nlogin, login_at; /* which replies to logging in are to come */
+    int login[6], nlogin, login_at; /* which replies to logging in are to come */
     uint32_t attempts; /* since the last success */
     int failure;       /* NEAP_ERR_CONNECTION or NEAP_ERR_AUTH: of the last attempt */
 
     bool held;                         /* keep the loop alive although nothing is pending */
     void (*on_ready)(neap_redis *r);   /* subscriber connections: called at each successful login; hiredis then builds its own replies */
+    struct redis_cluster *cluster;     /* the server belongs to a cluster: this client is its front */
+    bool is_cluster, mapped;           /* learnt while logging in */
+    neap_redis *front;                 /* a cluster node's client: who made it */
     neap_redis_stats stats;
 };
 
@@ -67,7 +71,16 @@ void redis_fail_queue(neap_redis *r, int status);   /* everything queued fails, 
 void redis_fail_flight(neap_redis *r);              /* the connection is lost: retry or fail what had left */
 void redis_keep_alive(neap_redis *r);
 int redis_put(neap_redis *r, struct request *q, const char *bytes, size_t len); /* bytes -> hiredis, q -> flight */
+int redis_send_here(neap_redis *r, const neap_redis_req *req); /* neap_redis_send for this connection, cluster or not */
+void redis_arm(neap_redis *r, uint64_t deadline);
 bool redis_begin_reply(neap_reply_builder *b);
+
+/* ---- redis_cluster.c */
+int redis_key_slot(const char *key, size_t len);
+int redis_cluster_begin(neap_redis *front, const neap_reply *slots); /* CLUSTER SLOTS' answer; 0 or NEAP_ERR_MEMORY */
+int redis_cluster_send(neap_redis *front, const neap_redis_req *req);
+bool redis_cluster_turn(neap_redis *front);
+void redis_cluster_close(neap_redis *front);
 
 /* ---- redis_conn.c */
 int redis_conn_init(neap_redis *r);

@@ -22,6 +22,7 @@ struct root {
     char *pos, *end;
     size_t grow; /* size of the next chunk */
     bool sent;
+    struct root *adopted, *next; /* roots whose memory ends with this one's */
 };
 
 enum { CHUNK_MIN = 1024, CHUNK_MAX = 256 * 1024 };
@@ -39,6 +40,10 @@ neap_reply *neap_reply_new(size_t room) {
 void neap_reply_free(neap_reply *root) {
     if (!root) return;
     struct root *r = (struct root *)root;
+    for (struct root *a = r->adopted, *after; a; a = after) {
+        after = a->next;
+        neap_reply_free(&a->node);
+    }
     for (struct chunk *c = r->chunks, *next; c; c = next) {
         next = c->next;
         free(c);
@@ -104,6 +109,15 @@ neap_reply *neap_reply_error(bool sent, const char *fmt, ...) {
     neap_reply_set_string(root, root, NEAP_REPLY_ERROR, text, len);
     ((struct root *)root)->sent = sent;
     return root;
+}
+
+void neap_reply_lift(neap_reply *root, uint32_t i) { *root = root->item[i]; }
+
+void neap_reply_adopt(neap_reply *root, neap_reply *other) {
+    if (!other) return;
+    struct root *r = (struct root *)root, *o = (struct root *)other;
+    o->next = r->adopted;
+    r->adopted = o;
 }
 
 /* ---- hiredis' own objects ------------------------------------------------------------------------------------------ */

@@ -36,6 +36,10 @@ neap_reply *neap_reply_new(size_t room);
 /* Make `node` (the root itself or one below it) a string-like node or an array of n NIL items. 0 or NEAP_ERR_MEMORY. */
 int neap_reply_set_string(neap_reply *root, neap_reply *node, int type, const char *s, size_t len);
 int neap_reply_set_array(neap_reply *root, neap_reply *node, size_t n);
+/* The root becomes its own item i; the rest of its memory stays with it. */
+void neap_reply_lift(neap_reply *root, uint32_t i);
+/* Ties other's memory to root: nodes of other may be copied into root's items. NULL is allowed. */
+void neap_reply_adopt(neap_reply *root, neap_reply *other);
 /* Deep copy of a hiredis redisReply (subscriber connections use hiredis' own objects). NULL when out of memory. */
 neap_reply *neap_reply_copy_hiredis(const void *redis_reply);
 
