@@ -15,6 +15,7 @@ int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
 int luaopen_neap_http_core(lua_State *L);
+int luaopen_neap_http_client_core(lua_State *L);
 int luaopen_neap_redis_core(lua_State *L);
 int luaopen_neap_tensor(lua_State *L);
 int luaopen_neap_mlp_core(lua_State *L);
@@ -31,6 +32,7 @@ static const luaL_Reg modules[] = {
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
     {"neap.http.core", luaopen_neap_http_core},
+    {"neap.http.client_core", luaopen_neap_http_client_core},
     {"neap.redis.core", luaopen_neap_redis_core},
     {"neap.tensor", luaopen_neap_tensor},
     {"neap.mlp.core", luaopen_neap_mlp_core},

@@ -364,4 +364,25 @@ function App:test(method, target, opts)
     return r
 end
 
-return http
+-- ---- the client ------------------------------------------------------------------------------------------------------------------------
+-- http.request, get, post, fetch; http.try.* return nil, err. Loaded at first use: a server alone does not need libcurl's start-up time.
+local CLIENT = {request = true, get = true, post = true, fetch = true}
+
+http.try = setmetatable({}, {__index = function(t, k)
+    local f = http[k]
+    if type(f) ~= "function" then return nil end
+    local function view(...)
+        local r = table.pack(pcall(f, ...))
+        if r[1] then return table.unpack(r, 2, r.n) end
+        if type(r[2]) ~= "table" then error(r[2], 2) end -- misuse stays an error
+        return nil, r[2]
+    end
+    rawset(t, k, view)
+    return view
+end})
+
+return setmetatable(http, {__index = function(t, k)
+    if not CLIENT[k] then return nil end
+    for name, f in pairs(require "neap.http_client") do rawset(t, name, f) end
+    return rawget(t, k)
+end})
