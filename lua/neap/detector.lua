@@ -46,7 +46,8 @@ detector.constants = {
     weight = {
         error_1 = 1, error_12 = 1, -- forecast error, 1 and 12 rows ahead
         down_1 = 1,                -- ... downwards: things that fail mostly fall
-        level_1 = 1, level_12 = 1, level_48 = 1, -- distance of the mean of the last 1, 12, 48 rows from the median
+        level_1 = 0.67, level_12 = 0.67, level_48 = 0.67, -- distance of the mean of the last 1, 12, 48 rows from the
+                                   -- median; the three overlap, so they share two votes
         range = 1,                 -- out of the past range
         day_1 = 1, day_48 = 1,     -- distance from the same hour on the days before: slow drift, missing peaks
         rough_48 = 1,              -- noisier or smoother than usual
