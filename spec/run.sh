@@ -9,7 +9,7 @@ rc=0
 # Sanitizer reports of every process that a spec starts land in files; one report fails the run. libuv is not instrumented: TSan must not judge it.
 rm -f "$build"/sanitizer.*
 supp="log_path=$PWD/$build/sanitizer"
-export ASAN_OPTIONS="${ASAN_OPTIONS:-$supp}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:$supp}" TSAN_OPTIONS="${TSAN_OPTIONS:-ignore_noninstrumented_modules=1:$supp}"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-$supp}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:$supp}" TSAN_OPTIONS="${TSAN_OPTIONS:-ignore_noninstrumented_modules=1:report_thread_leaks=0:$supp}"
 run() { # a program whose last line is "name: N passed, N failed"; one that dies without it counts as a failure
     before=$(grep -c ' passed, ' "$log")
     { "$@" 2>&1 || echo "exit-code: $?"; } | tee -a "$log" | grep -v '^exit-code: '
