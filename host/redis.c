@@ -163,6 +163,10 @@ static void on_reply(redisAsyncContext *ac, void *obj, void *privdata) {
     neap_redis *r = ac->data;
     if (!r || r->ac != ac) return;
     r->stats.replies++;
+    if (q != r->flight.head) { /* hiredis 0.14 forgets a callback when memory runs out: its list and ours no longer agree */
+        redis_conn_drop(r, "out of memory");
+        return;
+    }
     neap_reply *reply = r->on_ready ? neap_reply_copy_hiredis(obj) : r->builder.root;
     r->builder.root = NULL;
     if (q->flags & NEAP_REDIS_BATCH) {

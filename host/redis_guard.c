@@ -18,7 +18,7 @@
 #include "host/redis_private.h"
 #include "host/redis_server.h"
 
-enum { ALIVE_FD = 3, REPORT_FD = 4, RESTART_MIN_MS = 50, RESTART_MAX_MS = 2000, STEADY_S = 10, TERM_AFTER_MS = 1000, KILL_AFTER_MS = 5000 };
+enum { ALIVE_FD = 3, REPORT_FD = 4, RESTART_MIN_MS = 50, RESTART_MAX_MS = 2000, STEADY_S = 10, TERM_AFTER_MS = 500, KILL_AFTER_MS = 3000 };
 
 #ifdef __SANITIZE_THREAD__
 /* The sanitizer's own thread makes the fork below "multi-threaded"; the child's start of a thread is fine all the same. */

@@ -106,8 +106,11 @@ static int find_redis(redis_private *p) {
 /* ---- locks --------------------------------------------------------------------------------------------------------- */
 
 static int pass_door(redis_private *p) {
-    for (double until = now_s() + DOOR_S; redis_lock_try(p->lock, LOCK_DOOR, 1); pause_ms(2))
-        if (p->stop || now_s() > until) return fail(p, NEAP_ERR_TIMEOUT, "another process has been starting or ending the Redis in %s for too long", p->dir);
+    int e;
+    for (double until = now_s() + DOOR_S; (e = redis_lock_try(p->lock, LOCK_DOOR, 1)); pause_ms(2))
+        if (e != EAGAIN && e != EACCES && e != EINTR)
+            return fail(p, NEAP_ERR_IO, "cannot lock %s/redis.lock: %s. A local disk is wanted for the data directory (--data DIR)", p->dir, strerror(e));
+        else if (p->stop || now_s() > until) return fail(p, NEAP_ERR_TIMEOUT, "another process has been starting or ending the Redis in %s for too long", p->dir);
     return 0;
 }
 
@@ -144,8 +147,22 @@ static bool others(redis_private *p) {
 
 /* ---- starting ------------------------------------------------------------------------------------------------------ */
 
+/* A path as a quoted word of redis.conf. */
+static const char *quoted(const char *path, char out[PATH_MAX * 2 + 4]) {
+    char *o = out;
+    *o++ = '"';
+    for (const char *s = path; *s && o < out + PATH_MAX * 2; s++) {
+        if (*s == '"' || *s == '\\') *o++ = '\\';
+        if (*s == '\n') o = stpcpy(o, "\\n");
+        else *o++ = *s;
+    }
+    *o++ = '"';
+    *o = 0;
+    return out;
+}
+
 static int write_conf(redis_private *p) {
-    char path[PATH_MAX + 16], tmp[PATH_MAX + 16];
+    char path[PATH_MAX + 16], tmp[PATH_MAX + 16], dir[PATH_MAX * 2 + 4], sock[PATH_MAX * 2 + 4];
     snprintf(path, sizeof path, "%s/redis.conf", p->dir);
     snprintf(tmp, sizeof tmp, "%s/redis.conf.new", p->dir);
     FILE *f = fopen(tmp, "w");
@@ -153,12 +170,12 @@ static int write_conf(redis_private *p) {
     const char *fsync_mode = p->fsync ? p->fsync : "always";
     fprintf(f,
             "# Written by neap at each start of its private Redis: changes here are lost. A Redis with settings of your own: REDIS_URL.\n"
-            "port 0\nunixsocket \"%s\"\nunixsocketperm 700\ndir \"%s\"\npidfile \"%s/redis.pid\"\nlogfile \"%s/redis.log\"\n"
+            "port 0\nunixsocket %s\nunixsocketperm 700\ndir %s\npidfile redis.pid\nlogfile redis.log\n"
             "daemonize no\nsupervised no\nsave \"\"\nappendonly yes\nappendfsync %s\nappenddirname appendonlydir\naof-load-truncated yes\n"
             /* trimmed streams rewrite the AOF again and again with the default of 64 MB */
             "auto-aof-rewrite-percentage 100\nauto-aof-rewrite-min-size 256mb\nno-appendfsync-on-rewrite no\n"
             "tcp-keepalive 0\ntimeout 0\nmaxclients 1000\nalways-show-logo no\nloglevel notice\n",
-            p->socket, p->dir, p->dir, p->dir, fsync_mode);
+            quoted(p->socket, sock), quoted(p->dir, dir), fsync_mode);
     int bad = ferror(f);
     if (fclose(f) || bad || rename(tmp, path)) {
         int e = errno;
@@ -215,6 +232,8 @@ static int explain(redis_private *p) {
     bool aof = strstr(text, "the append only file") || strstr(text, "AOF format");
     if (strstr(text, "No space left on device"))
         return fail(p, NEAP_ERR_IO, "redis-server did not start: the disk of %s is full. Free some space there and start again; nothing acknowledged is lost", p->dir);
+    if (strstr(text, "Unix socket"))
+        return fail(p, NEAP_ERR_IO, "redis-server did not start: it cannot make its socket %s. A local disk is wanted for the data directory (--data DIR); see %s", p->socket, path);
     if (aof)
         return fail(p, NEAP_ERR_CORRUPT,
                     "redis-server did not start: its append-only file is damaged. Copy %s/appendonlydir somewhere safe, repair it with `redis-check-aof --fix %s/appendonlydir/"

@@ -6,7 +6,10 @@
        in one write; POLLOUT is asked for only while connecting and after a partial write;
      - the handle is unreferenced until the owner has something pending.
    Loop thread only. The adapter is freed in the handle's close callback, after hiredis has gone. */
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 #include "host/hiredis_compat.h"
 #include "host/redis_uv.h"
 
@@ -21,6 +24,25 @@ struct neap_redis_uv {
     uint64_t last_read;
 };
 
+/* hiredis writes with write(2): in a program that does not ignore SIGPIPE (neap embedded) a server that is gone would end it. */
+static void write_out(neap_redis_uv *a) {
+    struct sigaction sa;
+    sigset_t pipe, before;
+    bool guard = sigaction(SIGPIPE, NULL, &sa) || sa.sa_handler != SIG_IGN;
+    if (guard) {
+        sigemptyset(&pipe);
+        sigaddset(&pipe, SIGPIPE);
+        pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    }
+    a->writing = true;
+    redisAsyncHandleWrite(a->ac);
+    a->writing = false; /* the adapter is freed only in a later loop turn, so still ours */
+    if (guard) {
+        if (!sigismember(&before, SIGPIPE)) sigtimedwait(&pipe, NULL, &(struct timespec){0}); /* the one that our write raised, if any */
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+}
+
 static void on_poll(uv_poll_t *h, int status, int events) {
     neap_redis_uv *a = h->data;
     if (status < 0) events = UV_READABLE;
@@ -32,11 +54,7 @@ static void on_poll(uv_poll_t *h, int status, int events) {
         redisAsyncFree(a->ac);
         return;
     }
-    if (a->ac && (events & UV_WRITABLE)) { /* reading may have ended the context */
-        a->writing = true;
-        redisAsyncHandleWrite(a->ac);
-        a->writing = false;
-    }
+    if (a->ac && (events & UV_WRITABLE)) write_out(a); /* reading may have ended the context */
 }
 
 static void watch(neap_redis_uv *a, int events) {
@@ -115,9 +133,7 @@ void neap_redis_uv_ref(neap_redis_uv *a, bool on) {
 bool neap_redis_uv_flush(neap_redis_uv *a) {
     if (!a->dirty || !a->ac || (a->events & UV_WRITABLE)) return false;
     a->dirty = false;
-    a->writing = true;
-    redisAsyncHandleWrite(a->ac);
-    a->writing = false; /* freed only in a later loop turn, so still ours */
+    write_out(a);
     return true;
 }
 

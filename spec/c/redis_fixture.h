@@ -99,7 +99,7 @@ static inline int ask(neap_redis *r, struct answer *a, uint32_t flags, int argc,
     clear(a);
     int e = neap_redis_command(r, argc, argv, NULL, flags, on_answer, a);
     if (e) return e;
-    CHECK(!a->done, "a callback came from inside the starting call");
+    if (a->done) CHECK(0, "a callback came from inside the starting call");
     wait_for(a);
     return a->status;
 }

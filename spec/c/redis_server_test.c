@@ -30,6 +30,7 @@ static void on_up(void *ud, int status, const char *text) {
     snprintf(u->text, sizeof u->text, "%s", text);
 }
 
+static const char *guard_exe = "/proc/self/exe"; /* NULL: the guard is a fork */
 static char lines[4096];
 static void on_log(void *ud, int level, const char *line) {
     size_t n = strlen(lines);
@@ -42,7 +43,7 @@ static neap_redis_server *enter(const char *dir, neap_redis_server_opts o, struc
     neap_redis_server *s = NULL;
     *u = (struct up){0};
     o.dir = dir;
-    o.guard_exe = "/proc/self/exe";
+    o.guard_exe = guard_exe;
     o.on_log = on_log;
     CHECK(!neap_redis_server_open(&loop, &o, on_up, u, &s));
     CHECK(!u->done, "called back from inside the starting call");
@@ -241,6 +242,32 @@ static void test_corrupt(const char *dir) {
     CHECK(until_ended(dir));
 }
 
+/* Embedded in a program that cannot be its own guard; and a directory whose name needs care in redis.conf. */
+static void test_forked_guard(void) {
+    struct up a;
+    char dir[256];
+    snprintf(dir, sizeof dir, "%s/a \"quoted\" back\\slash", base);
+    guard_exe = NULL;
+    neap_redis_server *s = enter(dir, (neap_redis_server_opts){0}, &a);
+    CHECK(a.status == 0 && redis_probe(a.text, 1000) == PROBE_UP, "%s", a.text);
+    kill(pid_of(dir), SIGKILL);
+    CHECK(until_server(a.text, false) && until_server(a.text, true));
+    leave(s);
+    CHECK(!alive(dir));
+    guard_exe = "/proc/self/exe";
+}
+
+/* A frozen server does not hold the host up for long when it leaves. */
+static void test_frozen(const char *dir) {
+    struct up a;
+    neap_redis_server *s = enter(dir, (neap_redis_server_opts){0}, &a);
+    CHECK(a.status == 0, "%s", a.text);
+    kill(pid_of(dir), SIGSTOP);
+    uint64_t t = uv_hrtime();
+    leave(s);
+    CHECK(!alive(dir) && uv_hrtime() - t < 20000000000ull);
+}
+
 /* Closing while it is still starting. */
 static void test_give_up(const char *dir) {
     struct up a = {0};
@@ -267,6 +294,8 @@ int main(int argc, char **argv) {
     test_corrupt(dir);
     snprintf(dir, sizeof dir, "%s/other", base);
     test_give_up(dir);
+    test_forked_guard();
+    test_frozen(dir);
     uv_run(&loop, UV_RUN_DEFAULT);
     CHECK(uv_loop_close(&loop) == 0, "handles are left over");
     char cmd[128];

@@ -242,6 +242,22 @@ static pid_t test_killed(const char *url, pid_t pid, int port) {
     return pid;
 }
 
+/* Writing to a server that has just gone raises no signal. */
+static void test_write_to_the_gone(const char *url, pid_t *pid, int port) {
+    neap_redis *r = client(url, (neap_redis_opts){0});
+    struct answer a = {0};
+    CHECK(ASK(r, &a, "PING") == 0);
+    server_kill(*pid, SIGKILL);
+    clear(&a);
+    CHECK(!CMD(r, &a, 0, "INCR", "x"));
+    neap_redis_turn(r); /* before the loop has seen the end of the connection */
+    wait_for(&a);
+    CHECK(a.status == NEAP_ERR_CONNECTION && neap_reply_sent(a.reply));
+    clear(&a);
+    finish(r);
+    *pid = server_start(port, NULL);
+}
+
 static void test_queue_full(const char *url, pid_t *pid, int port) {
     neap_redis *r = client(url, (neap_redis_opts){.timeout_ms = 300, .max_queue = 3});
     struct answer a = {0};
@@ -339,6 +355,8 @@ int main(void) {
     test_close_pending(tcp);
     test_timeout(sock, pid);
     pid = test_killed(sock, pid, port);
+    signal(SIGPIPE, SIG_DFL); /* as in a program that embeds neap and does not care about signals */
+    test_write_to_the_gone(sock, &pid, port);
     test_queue_full(sock, &pid, port);
     server_kill(pid, SIGKILL);
     end();
