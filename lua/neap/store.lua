@@ -206,24 +206,11 @@ end
 ---@return number[] values
 function Store:history(sensor, query)
     query = query or {}
-    local stream, last = stream_key(sensor, query.source), query.last
-    local times, values
-    if last and not query.from_us and not query.to_us then
-        -- Newest first until there are enough; some more, because arrival is not quite the order of events.
-        local entries, upto, wanted = {}, "+", last + math.min(1000, last // 4) + 16
-        local count = 0
-        repeat
-            local page = self.redis:raw("XREVRANGE", stream, upto, "-", "COUNT", math.min(wanted, 5000))
-            for _, entry in ipairs(page) do
-                entries[#entries + 1] = entry
-                count = count + #entry[2] // 2
-            end
-            if #page > 0 then upto = "(" .. page[#page][1] end
-        until #page == 0 or count >= wanted
-        times, values = sort_and_merge(flatten(reversed(entries)))
-    else
-        times, values = sort_and_merge(self:all(stream))
-    end
+    local last, edges = query.last, query.from_us or query.to_us
+    -- Some more entries than asked for, because arrival is not quite the order of events.
+    local most = last and not edges and last + math.min(1000, last // 4) + 16 or nil
+    local columns = self.redis:columns(stream_key(sensor, query.source), "-", "+", {max = most, unique = true})
+    local times, values = columns.time:totable(), columns.value:totable()
 
     local first, final = 1, #times
     while query.from_us and first <= final and times[first] < query.from_us do first = first + 1 end
@@ -233,12 +220,6 @@ function Store:history(sensor, query)
         times, values = table.move(times, first, final, 1, {}), table.move(values, first, final, 1, {})
     end
     return times, values
-end
-
---- A whole stream, sorted by time; decoded in C.
-function Store:all(stream)
-    local columns = self.redis:columns(stream, "-", "+")
-    return columns.time:totable(), columns.value:totable()
 end
 
 --- What arrived after the entry `id` ("0" for everything), in order of arrival, at most `count` entries; and the last ID seen.
