@@ -151,8 +151,9 @@ local function health(here)
             redis = {private = here.private, socket = here.socket, durability = here.durability.class, up = ok},
             degraded = json.array {},
         }
+        if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
         if not ok then answer.error = "Redis does not answer: " .. tostring(why) end
-        if here.durability.class ~= "always" then answer.degraded[1] = here.durability.text end
+        if here.durability.class ~= "always" then answer.degraded[#answer.degraded + 1] = here.durability.text end
         if not ok then return 503, answer, {["Retry-After"] = "1"} end
         return answer
     end

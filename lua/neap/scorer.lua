@@ -165,6 +165,9 @@ function Scorer:mine(sensor)
     end)
 end
 
+--- Start anew with every sensor at its next reading: the specs have changed. Alarms go on, their state is in Redis.
+function Scorer:forget() self.watched, self.count, self.unwatched = {}, 0, {} end
+
 --- Readings of these sensors have just been stored.
 ---@param sensors string[]
 function Scorer:stored(sensors)

@@ -10,11 +10,13 @@
 --     end
 
 local api = require "neap.api"
+local attach = require "neap.attach"
 local http = require "neap.http"
 local ingest = require "neap.ingest"
 local json = require "neap.json"
 local log = require("neap.log").module "serve"
 local metric = require "neap.metric"
+local reload = require "neap.reload"
 local scorer = require "neap.scorer"
 local session = require "neap.session"
 local task = require "neap.task"
@@ -49,12 +51,29 @@ end
 
 -- ---- one worker ----
 
---- The routes and their surroundings for this thread.
----@param here neap.Session
----@param opt table
+--- The routes: neap's own, then what the user's app.lua adds; or the user's own app alone.
+local function build_app(here, opt)
+    local app = http.app {name = "neap", max_body = "8MB"}
+    api.routes(app, here)
+    if not opt.app then return app end
+    local chunk, why = loadfile(opt.app, "t")
+    if not chunk then error(why, 0) end
+    local mine = chunk()
+    if type(mine) == "function" then
+        mine(app, here)
+    elseif type(mine) == "table" and mine.listen then
+        app = mine
+    else
+        error(opt.app .. " must return function(app, here) ... end, or an app of its own", 0)
+    end
+    app:compile()
+    return app
+end
+
+--- The surroundings of the routes in this thread: scoring, times for untimed readings, counters.
 ---@param me integer this worker's number
 ---@param count integer how many there are
-local function build_app(here, opt, me, count)
+local function furnish(here, opt, me, count)
     here.workers, here.started_at = count, neap.clock()
     here.durability = here.redis:durability()
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
@@ -65,21 +84,41 @@ local function build_app(here, opt, me, count)
         specs = here.specs, limits = ingest.limits(here.specs), stamp = ingest.stamper(neap.clock, me, count),
         admit = function(name) return here.store:admit(name) end,
     }
-    local app = http.app {name = "neap"}
-    api.routes(app, here)
-    if opt.app then
-        local chunk, why = loadfile(opt.app, "t")
-        if not chunk then error(why, 0) end
-        local mine = chunk()
-        if type(mine) == "function" then
-            mine(app, here)
-        elseif (type(mine) == "table" or type(mine) == "userdata") and mine.listen then
-            app = mine
-        else
-            error(opt.app .. " must return function(app, here) ... end, or an app of its own", 0)
-        end
-    end
-    return app
+    here.reload = reload.new {
+        workers = count,
+        build = function() -- everything is read and checked aside; a mistake leaves what serves as it is
+            local specs = session.specs(opt.sensors)
+            local new = setmetatable({specs = specs}, {__index = here})
+            return {specs = specs, limits = ingest.limits(specs), app = opt.app and build_app(new, opt)}
+        end,
+        commit = function(new)
+            here.specs, here.store.specs = new.specs, new.specs
+            here.context.specs, here.context.limits = new.specs, new.limits
+            here.scorer:forget()
+            if new.app then
+                local old = here.server
+                here.server = new.app:listen {fd = old:fd()}
+                task.spawn(function() old:drain(opt.drain) end)
+            end
+        end,
+        files = function() return {here.specs_path, opt.app} end,
+    }
+end
+
+--- Listens, and opens the control socket for `neap attach`, `neap top` and `neap reload`.
+local function open_doors(here, opt, share, me)
+    local app = build_app(here, opt)
+    here.server = app:listen {host = opt.host, port = opt.port, share = share}
+    local where = ("http://%s:%d"):format(opt.host, here.server:port())
+    here.control = attach.serve {
+        name = opt.name or "neap", env = {app = app, here = here, store = here.store, specs = here.specs}, where = where,
+        worker = me, workers = here.workers, on_reload = me == 1 and function() return here.reload:now() end or nil,
+    }
+end
+
+local function close_doors(here, opt)
+    here.control.close()
+    here.server:drain(opt.drain)
 end
 
 --- host and port of "127.0.0.1:5000", "[::1]:5000", ":5000" or "5000".
@@ -100,28 +139,26 @@ end
 function serve.worker(text)
     local opt = json.decode(text)
     local here = session.open(opt)
-    local app = build_app(here, opt, worker.self())
-    local server = app:listen {host = opt.host, port = opt.port}
+    local me, count = worker.self()
+    here.socket, here.private = opt.socket, opt.socket ~= nil
+    furnish(here, opt, me, count)
+    open_doors(here, opt, "join", me)
     worker.on("stop", function()
-        server:close(opt.drain)
+        close_doors(here, opt)
         here:close()
     end)
 end
 
 -- ---- the main thread ----
 
-local function banner(here, opt, port)
+local function banner(here, opt)
     local host = opt.host:find(":", 1, true) and "[" .. opt.host .. "]" or opt.host
-    io.write(("neap %s listens on http://%s:%d (%d worker%s)\n"):format(neap.version, host, port, here.workers,
-        here.workers == 1 and "" or "s"))
-    if here.private then
-        io.write(("  Redis    private, socket %s\n"):format(here.socket))
-    else
-        io.write "  Redis    external\n"
-    end
-    io.write(("  safety   %s\n"):format(here.durability.text))
+    local url = ("http://%s:%d"):format(host, opt.port)
+    io.write(("neap %s listens on %s (%d worker%s)\n"):format(neap.version, url, here.workers, here.workers == 1 and "" or "s"))
+    io.write("  Redis    ", here.private and "private, socket " .. here.socket or "external, " .. here.url:gsub("//.*@", "//"), "\n")
+    io.write("  safety   ", here.durability.text, "\n")
     io.write(("  sensors  %s, %d described; others are accepted too\n"):format(here.specs_path, #here.specs.list))
-    io.write(("  try      curl -d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' http://%s:%d/receive\n"):format(host, port))
+    io.write(("  try      curl -d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' %s/receive\n"):format(url))
     io.stdout:flush()
 end
 
@@ -136,21 +173,25 @@ function serve.start(opt)
     local stop = task.event()
     neap.on_signal("TERM", function() stop:set "SIGTERM" end)
     neap.on_signal("INT", function() stop:set "Ctrl-C" end)
+    neap.on_signal("HUP", function() here.reload:now() end)
 
-    local app = build_app(here, opt, 1, opt.workers)
-    local server = app:listen {host = host, port = port}
-    port = server.port or port -- with port 0 the system chooses one; the others must have the same
+    furnish(here, opt, 1, opt.workers)
+    open_doors(here, opt, opt.workers > 1 and "first" or nil, 1)
+    opt.port = here.server:port() -- with port 0 the system chooses one; the others must have the same
     if opt.workers > 1 then
         worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
-        local for_others = {app = opt.app, sensors = opt.sensors, data = opt.data, host = host, port = port, drain = opt.drain,
-            redis = here.private and "unix://" .. here.socket or opt.redis, most_sensors = opt.most_sensors}
+        local for_others = {app = opt.app, sensors = opt.sensors, data = here.data, host = host, port = opt.port, drain = opt.drain,
+            redis = here.private and "unix://" .. here.socket or here.url, socket = here.socket, most_sensors = opt.most_sensors,
+            name = opt.name}
         worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
     end
-    banner(here, opt, port)
+    local watch = here.reload:watch() -- an edit of the specs or of app.lua is in force half a second later
+    banner(here, opt)
 
     local _, why = stop:wait()
     log.info("stopping", {why = why})
-    server:close(opt.drain)
+    watch:cancel "the server stops"
+    close_doors(here, opt)
 end
 
 return serve
