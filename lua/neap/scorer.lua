@@ -106,7 +106,7 @@ local function status_of(one)
         state = open and "anomaly" or last.p and "ok" or "warming up", model = w.model ~= nil, anomaly_detected = open and 1 or 0,
         why = open and open.why or nil, since = open and when.iso(open.from_us) or nil,
         time = when.iso(last.time_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
-        surprise = last.p and -math.log(last.p, 10) or nil,
+        surprise = last.p and 0.0 - math.log(last.p, 10) or nil,
         flagged_stretches = stretches, scored = w.scored,
         surprises_at_1_percent = w.scored > 0 and w.surprises / w.scored or nil,
         restart = w:state(), id = one.id,

@@ -178,10 +178,12 @@ Specs.__index = Specs
 ---@param name string
 ---@return neap.SensorSpec
 function Specs:get(name)
-    local spec = self.by_name[name]
+    local spec = self.by_name[name] or self.strangers[name]
     if not spec then
         spec = check(name, {}, error)
         spec.known = false
+        if self.stranger_count >= 20000 then self.strangers, self.stranger_count = {}, 0 end
+        self.strangers[name], self.stranger_count = spec, self.stranger_count + 1
     end
     return spec
 end
@@ -189,7 +191,7 @@ end
 ---@param name string
 function Specs:has(name) return self.by_name[name] ~= nil end
 
-local function new_specs() return setmetatable({ list = {}, by_name = {} }, Specs) end
+local function new_specs() return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0 }, Specs) end
 
 --- The line of `key = ` at or after the sensor's own line; the sensor's line if it cannot be found.
 local function line_of_key(lines, from, key)
