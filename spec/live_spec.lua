@@ -29,15 +29,19 @@ local function watch(spec_text, more)
 end
 
 local function feed(w, values, from)
-    local last
-    for i, v in ipairs(values) do last = w:push(START + (from + i - 1) * MINUTE, v) or last end
-    return last
+    local last, all = nil, {}
+    for i, v in ipairs(values) do
+        local verdict, events = w:push(START + (from + i - 1) * MINUTE, v)
+        last = verdict or last
+        for _, e in ipairs(events or {}) do all[#all + 1] = e.event .. " " .. e.detector end
+    end
+    return last, all
 end
 
 describe("watching a sensor", function()
     it("forecasts from earlier readings only, once a window is full", function()
         local w = watch()
-        assert.is_nil(feed(w, {1, 2, 3, 4}, 0).forecast)
+        assert.is_nil(feed(w, {1, 2, 3, 4}, 0).model)
         local verdict = feed(w, {100}, 4)
         assert.equal(2.5, verdict.forecast)
         assert.is_true(verdict.p < 0.01)
@@ -49,7 +53,7 @@ describe("watching a sensor", function()
         feed(w, {1, 2, 3, 4}, 0)
         assert.equal((3 + 4 + 4 + 4) / 4, feed(w, {7}, 6).forecast)
         assert.equal((4 + 5 + 6 + 7) / 4, feed(w, {9}, 7).forecast)
-        assert.is_nil(feed(w, {9}, 20).forecast)
+        assert.is_nil(feed(w, {9}, 20).model)
         feed(w, {9, 9, 9}, 21)
         assert.equal(9, feed(w, {9}, 24).forecast)
     end)
@@ -62,50 +66,59 @@ describe("watching a sensor", function()
         assert.equal(3.5, feed(w, {6}, 5).forecast)
     end)
 
-    it("raises on the second surprising reading and clears when it is calm", function()
-        local w = watch()
-        feed(w, {5, 5, 5, 5, 5, 5}, 0)
-        assert.is_nil(feed(w, {80}, 6).event)
-        local verdict = feed(w, {300}, 7)
-        assert.equal("raised", verdict.event)
-        assert.equal("forecast", verdict.why)
-        local cleared
-        for i = 8, 30 do cleared = cleared or feed(w, {5}, i).event == "cleared" end
-        assert.is_true(cleared)
-        assert.equal(1, #w.alarm.stretches)
+    it("remembers what was flagged, from its raising to its clearing", function()
+        local w = watch "maximum = 50"
+        local _, events = feed(w, {5, 60, 61, 5, 5, 5, 5}, 0)
+        assert.same({"raised range", "cleared range"}, events)
+        assert.equal(1, #w.stretches)
+        local s = w.stretches[1]
+        assert.equal("range", s.why)
+        assert.equal(START + MINUTE, s.from_us)
+        assert.is_true(s.to_us >= START + 2 * MINUTE and s.to_us < START + 6 * MINUTE)
+        assert.matches("60 is above the maximum of 50", s.text)
     end)
 
-    it("names the rule of the spec that was broken", function()
-        local w = watch("maximum = 50")
-        feed(w, {60}, 0)
-        assert.equal("range", feed(w, {60}, 1).why)
-        assert.equal("range", w.alarm.open.why)
-        w = watch("max_rate = 0.5")
-        feed(w, {0}, 0)
-        assert.equal("rate", feed(w, {60}, 1).why)
-        w = watch('flatline = "5 min"')
-        assert.is_nil(feed(w, {3, 3, 3, 3, 3}, 0).why)
-        assert.equal("flatline", feed(w, {3}, 5).why)
-        assert.equal("raised", feed(w, {3}, 6).event)
+    it("raises silence when time passes and nothing comes", function()
+        local w = watch "silence = 300"
+        feed(w, {1, 2, 3}, 0)
+        assert.same({}, w:tick(START + 3 * MINUTE))
+        local events = w:tick(START + 60 * MINUTE)
+        assert.equal("silence", events[1].detector)
+        assert.equal("silence", w.stretches[1].why)
     end)
 
-    it("learns new noise while all is well, and nothing while an alarm is open", function()
-        local w = watch()
+    it("learns new noise while all is well, and nothing while an alert is raised", function()
+        local w = watch "maximum = 50"
         local before = w.calibration
         for i = 0, 150 do feed(w, {5 + (i % 2)}, i) end
         assert.is_not.equal(before, w.calibration)
         local learnt = w.calibration
-        feed(w, {500, 1}, 151)
-        assert.is_truthy(w.alarm.open)
-        for i = 153, 400 do feed(w, {i % 2 == 0 and 500 or 1}, i) end
-        assert.is_truthy(w.alarm.open)
+        for i = 151, 400 do feed(w, {500 + i % 2}, i) end
+        assert.is_truthy(w.open.range)
         assert.equal(learnt, w.calibration)
     end)
 
-    it("watches without a model, by the spec's rules alone", function()
-        local w = watch("minimum = 0", {model = false, calibration = false})
-        assert.is_nil(feed(w, {1, 2}, 0).p)
-        feed(w, {-1}, 2)
-        assert.equal("raised", feed(w, {-1}, 3).event)
+    it("warms up on history without raising anything", function()
+        local w = watch "maximum = 50"
+        w:warm({START, START + MINUTE, START + 2 * MINUTE, START + 3 * MINUTE}, {1, 2, 3, 99})
+        assert.same({}, w.stretches)
+        assert.equal((1 + 2 + 3 + 99) / 4, feed(w, {4}, 4).forecast)
+    end)
+
+    it("goes on after a restart: a raised alert stays raised", function()
+        local w = watch "maximum = 50"
+        feed(w, {5, 60}, 0)
+        local again = watch("maximum = 50", {saved = w:save()})
+        local _, events = feed(again, {61}, 2)
+        assert.same({}, events)
+        _, events = feed(again, {5, 5, 5, 5}, 3)
+        assert.same({"cleared range"}, events)
+    end)
+
+    it("begins anew with a reason when a saved state is damaged", function()
+        local spec = sensors.none():get "s"
+        local w, why = live.new {spec = spec, saved = "rubbish"}
+        assert.is_string(why)
+        assert.is_truthy(w:push(START, 1))
     end)
 end)

@@ -115,16 +115,7 @@ end
 local function status_of(here, name)
     local text = here.store:get(name, "status")
     local status = text and json.decode(text) or {state = "not watched", model = false, anomaly_detected = 0, flagged_stretches = json.array {}}
-    status.restart, status.id, status.sensor = nil, nil, name
-    local silence = here.specs:get(name).silence
-    if silence then
-        local time_us = here.store:latest(name)
-        local quiet = time_us and neap.clock() - time_us / 1e6
-        if quiet and quiet > silence then
-            status.state, status.anomaly_detected, status.why = "anomaly", 1, "silence"
-            status.since = when.iso(time_us)
-        end
-    end
+    status.sensor = name
     if not status.model then
         status.hint = ("no trained model forecasts this sensor yet: run `neap train %s`"):format(name)
     end

@@ -1,49 +1,57 @@
---- One sensor, watched reading by reading: forecast, p-value, alarm. No Redis and no clock in here; neap.scorer brings both.
+--- One sensor, watched reading by reading: what was forecast, how odd the reading is, which alerts are raised. No Redis and no
+--- clock in here; neap.scorer brings both.
 --
---     local watch = live.new{spec = spec, model = model, calibration = calibration, state = saved}
---     local verdict = watch:push(time_us, value)      --> {forecast =, p =, event = "raised"|"cleared"|nil, why =}
+--     local one = live.new{spec = spec, model = model, calibration = calibration}
+--     local verdict, events = one:push(time_us, value)     --> {forecast =, p =, score =, ...}, {{event = "raised", detector =, text =}, ...}
+--     one.stretches                                         --> {{from_us =, to_us =, why =, text =}, ...}, the last one may be open
 --
--- Three voices raise an alarm: a broken rule of the spec and the trained model's p-value (two of three readings), and the online
--- detector, which weighs its evidence itself. The forecast for a reading is made from readings before it. A late reading (not
--- newer than the last one) is history, not news: it is stored but not scored. After a gap the model needs a whole window first.
+-- neap.detector_watch does the watching. Where a trained model exists its forecast replaces the detector's own, and its calibration
+-- gives p. The forecast for a reading is made from readings before it. A late reading (not newer than the last one) is history,
+-- not news: it is stored but not scored. After a gap the model needs a whole window of readings before it speaks again.
 
-local alarm = require "neap.alarm"
 local conformal = require "neap.conformal"
+local detector_watch = require "neap.detector_watch"
 local task = require "neap.task"
 
 local live = {}
 
-local Watch = {}
-Watch.__index = Watch
+local One = {}
+One.__index = One
 
-local CERTAIN <const> = 1e-9 -- p of a reading that breaks a rule of the spec
-local MOST_FILLED <const> = 2 -- as in neap.dataset
+local MOST_FILLED <const> = 2 -- missing steps that a window bridges, as in neap.dataset
+local KEPT <const> = 50 -- closed stretches remembered
 
 ---@class neap.live.Options
 ---@field spec neap.SensorSpec
----@field model? any from neap.forecaster
+---@field model? neap.Forecaster
 ---@field calibration? any from neap.conformal
----@field detector? any from neap.detector
----@field state? table from watch:state()
+---@field saved? string from one:save()
 
+--- RETURN: the watch, and why a saved state could not be used.
 ---@param opts neap.live.Options
 function live.new(opts)
-    local state = opts.state or {}
-    local interval = opts.model and opts.model.interval or opts.spec.interval or 60
+    local watch, why
+    if opts.saved then watch, why = detector_watch.load(opts.saved, opts.spec) end
     local self = setmetatable({
-        spec = opts.spec, model = opts.model, calibration = opts.calibration, detector = opts.detector, interval = interval,
-        window = {}, last_us = nil, last_value = nil, same_since_us = nil,
-        alarm = alarm.new({raise = alarm.p_for_budget(opts.spec.false_alarms * 0.6, interval)}, state.alarm),
-        scored = state.scored or 0, surprises = state.surprises or 0, errors = {}, since_fit = 0,
-    }, Watch)
+        spec = opts.spec, model = opts.model, calibration = opts.calibration, watch = watch or detector_watch.new(opts.spec),
+        window = {}, stretches = {}, open = {}, scored = 0, surprises = 0, errors = {}, since_fit = 0,
+    }, One)
     if opts.calibration then table.move(opts.calibration.sorted, 1, #opts.calibration.sorted, 1, self.errors) end
-    return self
+    return self, why
+end
+
+-- ---- the model's window ----
+
+--- Steps of the model's grid since the last reading.
+local function steps_since(self, time_us)
+    if not self.last_us then return math.maxinteger end
+    return math.floor((time_us - self.last_us) / 1e6 / self.model.interval + 0.5)
 end
 
 --- The window as it stood when the next reading was still unknown: missing steps hold the last value. nil when there is none.
 local function window_before(self, steps)
     local w, n = self.window, self.model.window
-    if #w < n then return nil end
+    if #w < n or steps > MOST_FILLED + 1 then return nil end
     if steps <= 1 then return w end
     local moved = table.move(w, steps, n, 1, {})
     for i = #moved + 1, n do moved[i] = w[n] end
@@ -55,54 +63,35 @@ local function extend(self, steps, value)
     local w, n = self.window, self.model.window
     if steps > MOST_FILLED + 1 then
         self.window = {value}
-        return
-    end
-    if steps < 1 then -- a second reading for the same step
+    elseif steps < 1 then -- a second reading for the same step
         w[#w] = value
-        return
+    else
+        local before = w[#w]
+        for k = 1, steps do w[#w + 1] = before + (value - before) * k / steps end
+        while #w > n do table.remove(w, 1) end
     end
-    local before = w[#w]
-    for k = 1, steps do w[#w + 1] = before and before + (value - before) * k / steps or value end
-    while #w > n do table.remove(w, 1) end
 end
 
---- Steps of the grid since the last reading.
-local function steps_since(self, time_us)
-    if not self.last_us then return math.maxinteger end
-    return math.floor((time_us - self.last_us) / 1e6 / self.interval + 0.5)
-end
+-- ---- what is remembered of alerts ----
 
---- Readings that are known already: they fill the window and raise nothing.
----@param times integer[]
----@param values number[]
-function Watch:warm(times, values)
-    for i, time_us in ipairs(times) do
-        if not self.last_us or time_us > self.last_us then
-            if self.model then extend(self, steps_since(self, time_us), values[i]) end
-            if self.detector then self.detector:update(time_us / 1e6, values[i]) end
-            if i % 200 == 0 then task.yield() end
-            if values[i] ~= self.last_value then self.same_since_us = time_us end
-            self.last_us, self.last_value = time_us, values[i]
+local function remember(self, events, time_us)
+    for _, e in ipairs(events) do
+        if e.event == "raised" then
+            local stretch = {from_us = time_us, to_us = time_us, why = e.detector, text = e.text}
+            self.open[e.detector] = stretch
+            self.stretches[#self.stretches + 1] = stretch
+            if #self.stretches > KEPT then table.remove(self.stretches, 1) end
+        else
+            self.open[e.detector] = nil
         end
     end
+    for _, stretch in pairs(self.open) do stretch.to_us = time_us end
 end
 
---- The spec's own rules: which one a reading breaks, if any.
-local function broken_rule(self, time_us, value)
-    local spec = self.spec
-    if spec.minimum and value < spec.minimum or spec.maximum and value > spec.maximum then return "range" end
-    if spec.max_rate and self.last_us then
-        local seconds = (time_us - self.last_us) / 1e6
-        if math.abs(value - self.last_value) / seconds > spec.max_rate then return "rate" end
-    end
-    if value ~= self.last_value then self.same_since_us = time_us end
-    if spec.flatline and self.same_since_us and (time_us - self.same_since_us) / 1e6 >= spec.flatline then return "flatline" end
-end
-
---- Errors of calm readings replace the oldest of the calibration; while an alarm is open nothing is learnt, or it would learn
---- the fault.
+--- Errors of readings without an alert replace the oldest of the calibration; while one is raised nothing is learnt, or it would
+--- learn the fault.
 local function recalibrate(self, error)
-    if self.alarm.open or #self.errors == 0 then return end
+    if next(self.open) or #self.errors == 0 then return end
     self.next_error = (self.next_error or 0) % #self.errors + 1
     self.errors[self.next_error] = error
     self.since_fit = self.since_fit + 1
@@ -112,53 +101,65 @@ local function recalibrate(self, error)
     end
 end
 
----@class neap.live.Verdict
----@field time_us integer
----@field value number
----@field forecast? number
----@field p? number
----@field score? number the online detector's, 0..1
----@field why? string the rule, or the detector's statistic, that speaks
----@field event? "raised"|"cleared"
+-- ---- readings ----
 
---- The next reading. nil for one that comes late.
+--- The next reading: the verdict of neap.detector_watch with the model's forecast and p, and the events. nil for one that comes late.
 ---@param time_us integer
 ---@param value number
----@return neap.live.Verdict?
-function Watch:push(time_us, value)
+---@return neap.Verdict? verdict
+---@return table[]? events
+function One:push(time_us, value)
     if self.last_us and time_us <= self.last_us then return nil end
-    local steps = steps_since(self, time_us)
-    local verdict = {time_us = time_us, value = value}
-
+    local expected
     if self.model then
-        local window = steps <= MOST_FILLED + 1 and window_before(self, steps)
-        if window then
-            verdict.forecast = self.model:forecast(window, time_us / 1e6)
-            if self.calibration then verdict.p = self.calibration:p(math.abs(value - verdict.forecast)) end
-        end
+        local steps = steps_since(self, time_us)
+        local window = window_before(self, steps)
+        if window then expected = self.model:forecast(window, time_us / 1e6) end
         extend(self, steps, value)
     end
-    local flagged
-    if self.detector then
-        local row = self.detector:update(time_us / 1e6, value, verdict.forecast)
-        verdict.score, verdict.forecast, verdict.p = row.score, verdict.forecast or row.forecast, verdict.p or row.p
-        flagged, verdict.why = row.flagged, row.why
+    local verdict, events = self.watch:update(time_us / 1e6, value, expected)
+    remember(self, events, time_us)
+    if expected then
+        verdict.forecast, verdict.model = expected, true
+        if self.calibration then
+            verdict.p = self.calibration:p(math.abs(value - expected))
+            self.scored = self.scored + 1
+            if verdict.p < 0.01 then self.surprises = self.surprises + 1 end
+            recalibrate(self, value - expected)
+        end
     end
-
-    local rule = broken_rule(self, time_us, value)
-    verdict.why = rule or verdict.why or (verdict.p and verdict.p < self.alarm.raise) and "forecast" or nil
-    local p = rule and CERTAIN or verdict.p
-    verdict.event = self.alarm:update(time_us, p, verdict.why, flagged)
-    if verdict.p then
-        self.scored = self.scored + 1
-        if verdict.p < 0.01 then self.surprises = self.surprises + 1 end
-        if verdict.forecast and self.calibration then recalibrate(self, value - verdict.forecast) end
-    end
-    self.last_us, self.last_value, self.last = time_us, value, verdict
-    return verdict
+    self.last_us, self.last = time_us, verdict
+    return verdict, events
 end
 
---- What must be kept for a restart (plain data); the window is filled again from the history.
-function Watch:state() return {alarm = self.alarm:state(), scored = self.scored, surprises = self.surprises} end
+--- Time passes without a reading: the events (`silence` is raised here).
+---@param now_us integer
+function One:tick(now_us)
+    local events = self.watch:tick(now_us / 1e6)
+    remember(self, events, now_us)
+    return events
+end
+
+--- Readings that are known already: they are learnt from and fill the window, and raise nothing.
+---@param times integer[]
+---@param values number[]
+---@param only_window? boolean the detectors have seen them
+function One:warm(times, values, only_window)
+    for i, time_us in ipairs(times) do
+        if not self.last_us or time_us > self.last_us then
+            if self.model then extend(self, steps_since(self, time_us), values[i]) end
+            if not only_window then self.watch:update(time_us / 1e6, values[i]) end
+            self.last_us = time_us
+        end
+        if i % 200 == 0 then task.yield() end
+    end
+end
+
+--- What must be kept for a restart: the detectors and alerts. The window is filled again from the history.
+---@return string bytes
+function One:save() return self.watch:save() end
+
+--- Frees the memory at once.
+function One:close() self.watch:close() end
 
 return live

@@ -2,14 +2,13 @@
 --
 --     local scorer = require("neap.scorer").new(here, {me = 1, workers = 2, send = function(worker, sensor) ... end})
 --     scorer:stored{"temperature"}                 -- after store:append
---     scorer:status("temperature")                 --> plain data for /api/sensors/:name/status
 --
--- A sensor is scored in one place: sensors are split over the workers by a hash of their name, and a worker that stores a
+-- A sensor is judged in one place: sensors are split over the workers by a hash of their name, and a worker that stores a
 -- reading of somebody else's sensor tells its owner. The owner reads the sensor's stream from where it stopped, so nothing is
--- judged twice or missed, however readings arrive. Watched are sensors that have a model or stand in the spec file.
+-- judged twice or missed, however readings arrive. Position and state are saved together, in one key: a restart goes on where
+-- the last one was. Watched are sensors that have a model or stand in the spec file.
 
 local conformal = require "neap.conformal"
-local detector = require "neap.detector"
 local json = require "neap.json"
 local live = require "neap.live"
 local log = require("neap.log").module "score"
@@ -23,8 +22,10 @@ local Scorer = {}
 Scorer.__index = Scorer
 
 local AT_ONCE <const> = 500 -- entries judged before others get their turn
-local WARM <const> = 2000 -- readings of the past that a detector starts with
+local WARM <const> = 2000 -- readings of the past that a new watch starts with
 local MODEL_LOOK_S <const> = 1 -- how often a new model may be looked for
+local SAVE_S <const> = 30 -- how often states are saved when nothing happens
+local FRESH_S <const> = 3600 -- silence is watched for sensors that send the present, not for histories that are being loaded
 
 ---@param here neap.Session
 ---@param opts? {me?: integer, workers?: integer, send?: fun(worker: integer, sensor: string), most?: integer}
@@ -56,84 +57,118 @@ local function load_model(self, sensor)
     return model, card and conformal.fit(card.calibration), named
 end
 
---- Start watching: the model, the saved alarm state, and enough history to fill the window without raising anything.
+local STATE <const> = "<s4s4s4" -- stream ID, stretches and counters as JSON, the watch
+
+--- Position and state, in one key, so that they can never disagree.
+local function save(self, one)
+    local w = one.live
+    local memory = json.encode {stretches = json.array(w.stretches), scored = w.scored, surprises = w.surprises}
+    self.store:put(one.sensor, "watch", STATE:pack(one.id, memory, w:save()))
+    one.saved_at = task.now()
+end
+
+--- Start watching: the model, the saved state, and the history that fills the window.
 local function watch(self, sensor)
     local model, calibration, named = load_model(self, sensor)
     if not model and not self.here.specs:has(sensor) then return nil end
-    local saved = json.decode(self.store:get(sensor, "status") or "{}")
-    local spec = self.here.specs:get(sensor)
-    local one = {sensor = sensor, spec = spec, named = named, looked = task.now(), id = saved.id}
-    one.watch = live.new {spec = spec, model = model, calibration = calibration, detector = detector.new(), state = saved.restart}
+    local one = {sensor = sensor, named = named, looked = task.now(), saved_at = task.now(), fresh = false}
+    local saved, memory = self.store:get(sensor, "watch"), nil
+    if saved then
+        local ok, id, text, state = pcall(STATE.unpack, STATE, saved)
+        if ok then one.id, memory, saved = id, json.decode(text), state end -- if not, live.new says what is wrong with it
+    end
+    local why
+    one.live, why = live.new {spec = self.here.specs:get(sensor), model = model, calibration = calibration, saved = saved}
+    if why then log.warn("a saved state cannot be used; the sensor is learnt anew", {sensor = sensor, why = why}) end
+    if memory then
+        one.live.scored, one.live.surprises, one.live.stretches = memory.scored, memory.surprises, memory.stretches
+        for _, s in ipairs(memory.stretches) do
+            local alert = one.live.watch.state.alerts[s.why]
+            if alert and alert.status == "raised" then one.live.open[s.why] = s end
+        end
+    end
     one.id = one.id or self.store:id_before_last(sensor) -- what came before the newest entry is history, not news
-    one.watch:warm(self.store:before(sensor, one.id, WARM))
+    local times, values = self.store:before(sensor, one.id, WARM)
+    one.live:warm(times, values, saved ~= nil and why == nil)
     return one
 end
 
 --- The sensor's entry, or nil when it is not to be watched.
 local function entry_of(self, sensor)
-    local one = self.watched[sensor]
-    local now = task.now()
+    local one, now = self.watched[sensor], task.now()
     if one and now - one.looked >= MODEL_LOOK_S then
         one.looked = now
-        if self.store:get(sensor, "model") ~= one.named then one = nil end -- a newer model: start again with it
+        if self.store:get(sensor, "model") ~= one.named then -- a newer model: go on with it
+            save(self, one)
+            one.live:close()
+            one = nil
+        end
     end
     if one then return one end
-    local looked = self.unwatched[sensor]
-    if looked and now - looked < MODEL_LOOK_S then return nil end
     if not self.watched[sensor] and self.count >= self.most then return nil end
     one = watch(self, sensor)
-    if one then
-        if not self.watched[sensor] then self.count = self.count + 1 end
-        self.unwatched[sensor] = nil
-    else
-        self.unwatched[sensor] = now
-    end
+    if one and not self.watched[sensor] then self.count = self.count + 1 end
+    self.unwatched[sensor] = not one and now or nil
     self.watched[sensor] = one
     return one
 end
 
 -- ---- judging ----
 
---- What is kept in Redis about a sensor: for people and devices, but for `restart` and `id`, which are for the next start.
+--- What people and devices see of a sensor.
 local function status_of(one)
-    local w, last = one.watch, one.watch.last
-    local open = w.alarm.open
-    local function stretch(s) return {from = when.iso(s.from_us), to = when.iso(s.to_us), why = s.why, p = s.p} end
-    local stretches = json.array {}
-    for i, s in ipairs(w.alarm.stretches) do stretches[i] = stretch(s) end
-    if open then stretches[#stretches + 1] = stretch(open) end
+    local w, last = one.live, one.live.last
+    local stretches, open = json.array {}, nil
+    for i, s in ipairs(w.stretches) do
+        stretches[i] = {from = when.iso(s.from_us), to = when.iso(s.to_us), why = s.why, text = s.text}
+        if w.open[s.why] == s then open = open or s end
+    end
     return {
-        state = open and "anomaly" or last.p and "ok" or "warming up", model = w.model ~= nil, anomaly_detected = open and 1 or 0,
-        why = open and open.why or nil, since = open and when.iso(open.from_us) or nil,
-        time = when.iso(last.time_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
-        surprise = last.p and 0.0 - math.log(last.p, 10) or nil,
-        flagged_stretches = stretches, scored = w.scored,
+        state = open and "anomaly" or last.p and "ok" or "warming up", anomaly_detected = open and 1 or 0, model = w.model ~= nil,
+        why = open and open.why or nil, text = open and open.text or nil, since = open and when.iso(open.from_us) or nil,
+        time = when.iso(w.last_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
+        surprise = last.p and 0.0 - math.log(last.p, 10) or nil, flagged_stretches = stretches, scored = w.scored,
         surprises_at_1_percent = w.scored > 0 and w.surprises / w.scored or nil,
-        restart = w:state(), id = one.id,
     }
 end
 
+local function announce(sensor, events)
+    for _, e in ipairs(events) do
+        local fields = {sensor = sensor, detector = e.detector, value = e.value, text = e.text}
+        if e.event == "raised" then log.warn("anomaly", fields) else log.info("back to normal", fields) end
+    end
+end
+
+--- Show what was found, and save what must survive.
+local function publish(self, one, happened)
+    if one.live.last then self.store:put(one.sensor, "status", json.encode(status_of(one))) end
+    if happened or task.now() - one.saved_at >= SAVE_S then save(self, one) end
+end
+
+--- Judge what is new of one sensor. True if there is more.
 local function judge(self, sensor)
     local one = entry_of(self, sensor)
     if not one then return false end
     local times, values, id, more = self.store:after(sensor, one.id, AT_ONCE)
-    one.id = id
+    local happened = false
     for i = 1, #times do
-        local verdict = one.watch:push(times[i], values[i])
-        if verdict and verdict.event then
-            local fields = {sensor = sensor, time = when.iso(verdict.time_us), value = verdict.value, forecast = verdict.forecast,
-                why = verdict.why, p = verdict.p}
-            if verdict.event == "raised" then log.warn("anomaly", fields) else log.info("back to normal", fields) end
+        local _, events = one.live:push(times[i], values[i])
+        if events and #events > 0 then
+            announce(sensor, events)
+            happened = true
         end
+        if i % 100 == 0 then task.yield() end
     end
-    if one.watch.last and #times > 0 then
-        self.store:put(sensor, "status", json.encode(status_of(one)))
+    one.id = id
+    if #times > 0 then
+        one.fresh = neap.clock() - times[#times] / 1e6 < FRESH_S
+        publish(self, one, happened)
     end
     return more
 end
 
---- Works through the sensors that have news, each in turn. When readings come faster than they can be judged, it takes at
---- most a quarter of the worker's time, and catches up later: storing readings comes first.
+--- Works through the sensors that have news, each in turn. When readings come faster than they can be judged, it takes about
+--- a quarter of the worker's time and catches up later: storing readings comes first.
 local function run(self)
     while true do
         local sensor = table.remove(self.queue, 1)
@@ -165,9 +200,6 @@ function Scorer:mine(sensor)
     end)
 end
 
---- Start anew with every sensor at its next reading: the specs have changed. Alarms go on, their state is in Redis.
-function Scorer:forget() self.watched, self.count, self.unwatched = {}, 0, {} end
-
 --- Readings of these sensors have just been stored.
 ---@param sensors string[]
 function Scorer:stored(sensors)
@@ -179,6 +211,28 @@ function Scorer:stored(sensors)
             self:mine(sensor)
         end
     end
+end
+
+--- Looks at the clock for every watched sensor: silence has no reading to hang on. Call it every few seconds.
+function Scorer:tick()
+    for sensor, one in pairs(self.watched) do
+        if one.fresh and not self.dirty[sensor] then
+            local events = one.live:tick(math.tointeger(neap.clock() * 1000000 // 1))
+            announce(sensor, events)
+            if #events > 0 then publish(self, one, true) end
+        end
+    end
+end
+
+--- Save every state: before the server stops.
+function Scorer:save()
+    for _, one in pairs(self.watched) do save(self, one) end
+end
+
+--- Begin anew with every sensor at its next reading, because specs have changed; states are kept.
+function Scorer:forget()
+    self:save()
+    self.watched, self.count, self.unwatched = {}, 0, {}
 end
 
 return scorer

@@ -78,6 +78,7 @@ local function furnish(here, opt, me, count)
     here.durability = here.redis:durability()
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
     worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
+    here.clock = task.every(2, function() here.scorer:tick() end)
     here.metrics = metrics_of(me, count)
     here.store:load_sensors()
     here.context = {
@@ -94,7 +95,7 @@ local function furnish(here, opt, me, count)
         commit = function(new)
             here.specs, here.store.specs = new.specs, new.specs
             here.context.specs, here.context.limits = new.specs, new.limits
-            here.scorer:forget()
+            task.spawn(function() here.scorer:forget() end)
             if new.app then
                 local old = here.server
                 here.server = new.app:listen {fd = old:fd()}
@@ -118,7 +119,9 @@ end
 
 local function close_doors(here, opt)
     here.control.close()
+    here.clock:stop()
     here.server:drain(opt.drain)
+    here.scorer:save()
 end
 
 --- host and port of "127.0.0.1:5000", "[::1]:5000", ":5000" or "5000".

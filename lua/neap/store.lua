@@ -8,6 +8,7 @@
 --     neap:{SENSOR}:readings    stream in order of ARRIVAL; the fields of an entry are pairs of event time (us) and value
 --     neap:{SENSOR}:synthetic   the same for made-up readings, so that they never mix with real ones
 --     neap:{SENSOR}:status      what the scorer last said, JSON        neap:{SENSOR}:model   the live model's file, JSON
+--     neap:{SENSOR}:watch       the scorer's position and state, for a restart
 --     neap:sensors              set of all sensors
 --
 -- A device's clock never becomes a stream ID: one ID from the year 2100 would refuse every honest reading after it. So a
@@ -264,13 +265,14 @@ function Store:has(sensor, source) return self:entries(sensor, source) > 0 end
 
 -- ---- small things kept beside a sensor's readings ----
 
---- Save or read a sensor's `status` or `model` (texts).
+--- Save or read a sensor's `status`, `model` or `watch` (strings).
 function Store:put(sensor, what, text) self.redis:call("SET", key(sensor, what), text) end
 function Store:get(sensor, what) return self.redis:call("GET", key(sensor, what)) end
 
 --- Everything about a sensor is gone after this.
 function Store:forget(sensor)
-    self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"))
+    self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"),
+        key(sensor, "watch"))
     self.redis:call("SREM", SENSORS_KEY, sensor)
     if self.known[sensor] then self.known[sensor], self.known_count = nil, self.known_count - 1 end
 end

@@ -1,0 +1,301 @@
+-- The server as its clients see it. The routes are tried without a socket where that is enough, and as real processes where
+-- workers, signals and restarts matter.
+local api = require "neap.api"
+local helper = require "spec.helper"
+local http = require "neap.http"
+local ingest = require "neap.ingest"
+local json = require "neap.json"
+local process = require "neap.process"
+local scorer = require "neap.scorer"
+local sensors = require "neap.sensors"
+local store = require "neap.store"
+local when = require "neap.when"
+
+describe("the routes", function()
+    local dir, r, here, app
+
+    setup(function()
+        dir = helper.dir()
+        r = helper.redis(dir)
+    end)
+    teardown(function()
+        r:close()
+        helper.remove(dir)
+    end)
+    before_each(function()
+        r:call "FLUSHALL"
+        local specs = sensors.parse('sensor "oven" { unit = "°C", minimum = 0, maximum = 300 }', "s.lua")
+        here = {redis = r, specs = specs, specs_path = "s.lua", store = store.new(r, {specs = specs, most_sensors = 5}), data = dir, workers = 1,
+            started_at = neap.clock(), durability = r:durability(), private = true, socket = r.socket, reload = {last = {ok = true}},
+            metrics = require("neap.metric").text}
+        here.scorer = scorer.new(here)
+        here.context = {specs = specs, limits = ingest.limits(specs), stamp = ingest.stamper(neap.clock),
+            admit = function(name) return here.store:admit(name) end}
+        app = http.app {}
+        api.routes(app, here)
+    end)
+
+    after_each(function() helper.eventually(function() return not here.scorer.running end) end) -- it still uses this Redis
+
+    local function post(body) return app:test("POST", "/receive", {body = body}) end
+    local function get(path) return app:test("GET", path) end
+
+    it("greet as the starter kit did", function()
+        local answer = get "/"
+        assert.equal(200, answer.status)
+        assert.equal("<h1>hello world</h1>", answer.body)
+        assert.matches("^text/html", answer.headers["Content-Type"])
+    end)
+
+    it("store a batch and give it back", function()
+        local answer = post '[{"sensor_name":"oven","sensor_output":200},{"sensor_name":"oven","sensor_output":"201.5"}]'
+        assert.equal(200, answer.status)
+        assert.same({status = "success", data = {{sensor_name = "oven", sensor_output = 200}, {sensor_name = "oven", sensor_output = 201.5}}},
+            answer.json)
+        local readings = get("/api/sensors/oven/readings").json
+        assert.equal(2, readings.count)
+        assert.equal("°C", readings.unit)
+        assert.equal(200, readings.readings[1].value)
+        assert.equal(201.5, readings.readings[2].value)
+        assert.is_true(when.parse(readings.readings[1].time) < when.parse(readings.readings[2].time))
+        local latest = get("/api/sensors/oven/latest").json
+        assert.equal(201.5, latest.value)
+        assert.is_false(latest.synthetic)
+    end)
+
+    it("refuse what is no list of readings in the kit's words", function()
+        local answer = post '"text"'
+        assert.equal(400, answer.status)
+        assert.equal("Expected a list of JSON objects", answer.json.error)
+        answer = post '[{"sensor_name":'
+        assert.equal(400, answer.status)
+        assert.matches("^Couldn't process request%. Error: ", answer.json.error)
+    end)
+
+    it("keep event times, put late readings in their place, and answer for a span of time", function()
+        post '[{"sensor_name":"oven","sensor_output":3,"timestamp":1700000120},{"sensor_name":"oven","sensor_output":1,"timestamp":1700000000}]'
+        post '{"sensor_name":"oven","sensor_output":2,"timestamp":"2023-11-14T22:14:20Z"}'
+        post '{"sensor_name":"oven","sensor_output":1.5,"timestamp":1700000000}'
+        local function values(path)
+            local list = {}
+            for i, one in ipairs(get(path).json.readings) do list[i] = one.value end
+            return list
+        end
+        assert.same({1.5, 2, 3}, values "/api/sensors/oven/readings")
+        assert.same({2, 3}, values "/api/sensors/oven/readings?last=2")
+        assert.same({2}, values "/api/sensors/oven/readings?from=1700000001&to=2023-11-14T22:14:30Z")
+        assert.equal(400, get("/api/sensors/oven/readings?from=soon").status)
+        assert.equal(400, get("/api/sensors/oven/readings?last=0").status)
+        assert.equal(3, get("/api/sensors/oven/latest").json.value)
+    end)
+
+    it("list the sensors, and say which are unknown", function()
+        post '[{"sensor_name":"oven","sensor_output":3},{"sensor_name":"a/b c","sensor_output":1}]'
+        local list = get("/api/sensors").json
+        assert.equal(2, list.count)
+        assert.equal("a/b c", list.sensors[1].name)
+        assert.is_false(list.sensors[1].described)
+        assert.is_true(list.sensors[2].described)
+        assert.equal(3, list.sensors[2].latest.value)
+        assert.equal(1, get("/api/sensors/a%2Fb%20c/latest").json.value)
+        for _, path in ipairs {"", "/readings", "/latest", "/status"} do
+            assert.equal(404, get("/api/sensors/nobody" .. path).status, path)
+        end
+    end)
+
+    it("stop unknown sensors at the cap, one by one", function()
+        for i = 1, 5 do assert.equal(200, post(('[{"sensor_name":"s%d","sensor_output":1}]'):format(i)).status) end
+        local answer = post '[{"sensor_name":"s6","sensor_output":1},{"sensor_name":"s1","sensor_output":2},{"sensor_name":"oven","sensor_output":2}]'
+        assert.equal("partial", answer.json.status)
+        assert.equal(2, #answer.json.data)
+        assert.matches("cap", answer.json.errors[1].error)
+    end)
+
+    it("show made-up readings only where there are no real ones, and mark them", function()
+        here.store:replace_synthetic("oven", {times = {1700000000000000}, values = {7}})
+        assert.is_true(get("/api/sensors/oven/latest").json.synthetic)
+        post '[{"sensor_name":"oven","sensor_output":8}]'
+        assert.equal(8, get("/api/sensors/oven/latest").json.value)
+        assert.is_false(get("/api/sensors/oven/readings").json.synthetic)
+        assert.equal(7, get("/api/sensors/oven/readings?source=synthetic").json.readings[1].value)
+    end)
+
+    it("judge a described sensor as soon as it is stored", function()
+        post '[{"sensor_name":"oven","sensor_output":20}]'
+        post '[{"sensor_name":"oven","sensor_output":999}]'
+        local status
+        helper.eventually(function()
+            status = get("/api/sensors/oven/status").json
+            return status.anomaly_detected == 1
+        end)
+        assert.equal("range", status.why)
+        assert.equal("anomaly", status.state)
+        assert.equal("999 °C is above the maximum of 300 °C", status.text)
+        assert.equal(999, status.value)
+        for _ = 1, 3 do post '[{"sensor_name":"oven","sensor_output":20}]' end
+        helper.eventually(function() return get("/api/sensors/oven/status").json.anomaly_detected == 0 end)
+        status = get("/api/sensors/oven/status").json
+        assert.equal("range", status.flagged_stretches[1].why)
+        assert.equal(0, get("/api/sensors/oven").json.status.anomaly_detected)
+    end)
+
+    it("answer a device's poll for a sensor that nothing watches", function()
+        post '[{"sensor_name":"plain","sensor_output":20}]'
+        local status = get("/api/sensors/plain/status").json
+        assert.equal(0, status.anomaly_detected)
+        assert.equal("not watched", status.state)
+        assert.matches("neap train plain", status.hint)
+    end)
+
+    it("are healthy while Redis answers, and answer 503 with Retry-After when it does not", function()
+        local health = get "/health"
+        assert.equal(200, health.status)
+        assert.equal("pass", health.json.status)
+        assert.equal(r.socket, health.json.redis.socket)
+        local redis = require "neap.redis"
+        here.redis = redis.connect("unix://" .. dir .. "/nobody.sock", {timeout = 0.2})
+        here.store.redis = here.redis
+        local answer = post '[{"sensor_name":"oven","sensor_output":3}]'
+        assert.equal(503, answer.status)
+        assert.equal("1", answer.headers["Retry-After"])
+        assert.equal("error", answer.json.status)
+        assert.equal(503, get("/health").status)
+        here.redis:close()
+    end)
+
+    it("count what was accepted and refused", function()
+        local function counted(name) return tonumber(get("/metrics").body:match("\n" .. name .. " (%d+)")) or 0 end
+        local before, refused = counted "neap_readings_total", counted "neap_readings_refused_total"
+        post '[{"sensor_name":"oven","sensor_output":3},{"sensor_name":"oven","sensor_output":"x"},{"sensor_name":"oven","sensor_output":4}]'
+        assert.equal(before + 2, counted "neap_readings_total")
+        assert.equal(refused + 1, counted "neap_readings_refused_total")
+    end)
+end)
+
+describe("neap serve", function()
+    local dir, servers
+    before_each(function() dir, servers = helper.dir(), {} end)
+    after_each(function()
+        for _, s in ipairs(servers) do s:stop() end
+        helper.remove(dir)
+    end)
+
+    --- A server on a free port. RETURN: the process, its address, what it printed.
+    local function serve(...)
+        local p = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe",
+            stderr = "file", path = dir .. "/log", ...}
+        servers[#servers + 1] = p
+        local said = ""
+        repeat
+            local line = p:line(20)
+            if not line then return nil, helper.read(dir .. "/log"), p end
+            said = said .. line .. "\n"
+        until line:find "^  try"
+        return p, said:match "(http://[%d.:]+)", said
+    end
+
+    local function request(method, url, body)
+        local words = {"curl", "-s", "-m", "20", "-X", method, "-w", "\n%{http_code}", url}
+        if body then words[#words + 1], words[#words + 2] = "--data-binary", body end
+        local text = process.run(words)
+        local answer, status = text:match "^(.*)\n(%d+)$"
+        return tonumber(status), answer
+    end
+
+    it("says where it listens and where its Redis is, and ends with 0 on SIGTERM without losing anything", function()
+        local p, url, said = serve()
+        assert.matches("Redis    private, socket " .. dir, said, 1, true)
+        local status, text = request("GET", url .. "/health")
+        assert.equal(200, status)
+        assert.equal(dir .. "/data/redis/redis.sock", json.decode(text).redis.socket)
+        assert.equal(200, (request("POST", url .. "/receive", '[{"sensor_name":"t","sensor_output":1.5}]')))
+        assert.equal(0, (p:stop()))
+        local exported = process.run {helper.program(), "export", "t", "--data", dir .. "/data"}
+        assert.matches(",1.5\n$", exported)
+    end)
+
+    it("shares one port between workers, which judge each sensor in one place and count together", function()
+        helper.write(dir .. "/sensors.lua", 'for i = 1, 6 do sensor("s" .. i) { maximum = 10 } end')
+        local _, url = serve("--workers", "3", "--sensors", dir .. "/sensors.lua")
+        for n = 1, 10 do
+            for i = 1, 6 do
+                local value = n == 10 and i % 2 == 0 and 99 or n
+                assert.equal(200, (request("POST", url .. "/receive", ('[{"sensor_name":"s%d","sensor_output":%d}]'):format(i, value))))
+            end
+        end
+        for i = 1, 6 do
+            local wanted = i % 2 == 0 and 1 or 0
+            helper.eventually(function()
+                local _, text = request("GET", ("%s/api/sensors/s%d/status"):format(url, i))
+                local status = json.decode(text)
+                return status.value and (wanted == 1 and 99 or 10) == status.value and status.anomaly_detected == wanted
+            end)
+        end
+        local _, metrics = request("GET", url .. "/metrics")
+        assert.matches("\nneap_readings_total 60\n", metrics)
+    end)
+
+    it("goes on where it was after a kill -9: an alert stays raised, nothing is judged twice", function()
+        helper.write(dir .. "/sensors.lua", 'sensor "oven" { maximum = 10 }')
+        local p, url = serve("--sensors", dir .. "/sensors.lua")
+        for _, v in ipairs {1, 2, 99} do
+            request("POST", url .. "/receive", ('[{"sensor_name":"oven","sensor_output":%d}]'):format(v))
+        end
+        helper.eventually(function()
+            local _, text = request("GET", url .. "/api/sensors/oven/status")
+            return json.decode(text).anomaly_detected == 1
+        end)
+        p:kill "KILL"
+        p:wait(10)
+        p, url = serve("--sensors", dir .. "/sensors.lua")
+        assert.is_truthy(p)
+        local _, text = request("GET", url .. "/api/sensors/oven/status")
+        assert.equal(1, json.decode(text).anomaly_detected)
+        request("POST", url .. "/receive", '[{"sensor_name":"oven","sensor_output":98}]')
+        local status
+        helper.eventually(function()
+            _, text = request("GET", url .. "/api/sensors/oven/status")
+            status = json.decode(text)
+            return status.value == 98
+        end)
+        assert.equal(1, status.anomaly_detected)
+        assert.equal(1, #status.flagged_stretches)
+    end)
+
+    it("adds the routes of an app.lua, and takes an edited spec or app without a restart", function()
+        helper.write(dir .. "/sensors.lua", 'sensor "oven" { maximum = 10 }')
+        helper.write(dir .. "/app.lua", 'return function(app, here) app:get("/hello", function() return {n = #here.specs.list} end) end')
+        local p, url = serve(dir .. "/app.lua", "--sensors", dir .. "/sensors.lua")
+        local _, text = request("GET", url .. "/hello")
+        assert.equal('{"n":1}', text)
+        helper.write(dir .. "/sensors.lua", 'sensor "oven" { maximum = 10 } sensor "door" {}')
+        p:kill "HUP"
+        helper.eventually(function()
+            _, text = request("GET", url .. "/hello")
+            return text == '{"n":2}'
+        end)
+        helper.write(dir .. "/sensors.lua", 'sensor "oven" { maximun = 10 }')
+        p:kill "HUP"
+        helper.eventually(function()
+            _, text = request("GET", url .. "/health")
+            local degraded = json.decode(text).degraded[1]
+            return degraded and degraded:find("did you mean 'maximum'?", 1, true)
+        end)
+        _, text = request("GET", url .. "/hello")
+        assert.equal('{"n":2}', text) -- the old version serves
+    end)
+
+    it("refuses a bad address, a broken spec file and a second server in one directory, and says why", function()
+        local text, code = process.run {helper.program(), "serve", "--listen", "nowhere", "--data", dir .. "/data"}
+        assert.equal(1, code)
+        assert.matches("HOST:PORT", text)
+        helper.write(dir .. "/sensors.lua", 'sensor "oven" {\n maximun = 10 }')
+        text, code = process.run {helper.program(), "serve", "--sensors", dir .. "/sensors.lua", "--data", dir .. "/data"}
+        assert.equal(1, code)
+        assert.matches("sensors.lua:2: sensor 'oven': unknown key 'maximun', did you mean 'maximum'?", text, 1, true)
+        assert.is_truthy((serve()))
+        local p, why = serve()
+        assert.is_nil(p)
+        assert.matches("serve", why)
+    end)
+end)
