@@ -127,10 +127,11 @@ describe("the rocks of rockspec/, installed by luarocks into a fresh project", f
         local pid = p:read("l")
         local port = assert(io.open(dir .. "/port", "w"))
         port:setvbuf("no")
-        port:write("temperature: 21.5\r\nnonsense\n\nhum", "idity:40\na:b:7\nx:nan\n")
+        port:write("temperature: 21.5\r\nnonsense\n\nhum", "idity:40\na:b:7\nx:nan\nlast:1\n")
         assert.are.equal('[{"sensor_name":"temperature","sensor_output":21.5}]', p:read("l"))
         assert.are.equal('[{"sensor_name":"humidity","sensor_output":40}]', p:read("l"))
         assert.are.equal('[{"sensor_name":"a:b","sensor_output":7}]', p:read("l"))
+        assert.is_truthy(p:read("l"):find("last", 1, true)) -- what stands before it has been worked off
         os.execute("kill " .. pid)
         port:close()
         p:close()

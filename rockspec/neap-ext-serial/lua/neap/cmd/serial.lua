@@ -15,7 +15,7 @@ local opt = args.parse{
 
 local failures = 0
 local function post(reading)
-    local text = json.encode({{sensor_name = reading.sensor, sensor_output = reading.value}})
+    local text = json.encode({{sensor_name = reading.sensor, sensor_output = reading.value}}, {sort = true})
     if opt.print then
         print(text)
         io.stdout:flush()
