@@ -7,10 +7,10 @@
 #include <arpa/inet.h>
 #include <strings.h>
 
-#define POOL_MAX     256
-#define KEEP_BYTES   16384     /* a pooled request keeps a body buffer up to this size */
-#define SMALL_BODY   65536     /* such bodies may use the reserve above max_bodies */
-#define RECALLS      32        /* lazy answers MHD may ask for before the request is suspended */
+#define POOL_MAX   256
+#define KEEP_BYTES 16384 /* a pooled request keeps a body buffer up to this size */
+#define SMALL_BODY 65536 /* such bodies may use the reserve above max_bodies */
+#define RECALLS    32    /* lazy answers MHD may ask for before the request is suspended */
 
 neap_http_req *neap_http_ref(neap_http_req *r) {
     r->refs++;
@@ -228,6 +228,7 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *c, const char *
         int ms = r->handler_ms ? r->handler_ms : (int)s->c.handler_ms;
         http_phase(k, HTTP_HANDLER, ms > 0 ? (unsigned)ms : 0);
         flight_begin(r);
+        r->app = r->s->c.app; /* the app may have been exchanged while the body came in; the old one may be gone */
         r->app.dispatch(r, r->app.ud);
         if (r->answered) return MHD_YES;
         if (s->lazy) {

@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include "host/api/http_lua.h"
 
-#define APPS "neap.http.apps"   /* registry: app objects by address, weak */
+#define APPS "neap.http.apps" /* registry: app objects by address, weak */
 
 int luaopen_neap_http_core(lua_State *L);
 
@@ -154,7 +154,7 @@ static void done(rt_task *t, lua_State *co, int status, int n, const char *trace
             neap_http_unref(r); /* the request object's */
         }
     }
-    neap_http_unref(r);         /* the task's */
+    neap_http_unref(r); /* the task's */
 }
 
 struct start {
@@ -344,6 +344,18 @@ static int server_port(lua_State *L) {
     return 1;
 }
 
+/* server:swap(core app): requests that are complete from now on go to it; those under way end with the app they have. */
+static int server_swap(lua_State *L) {
+    server *s = luaL_checkudata(L, 1, HTTP_SERVER);
+    http_app *a = luaL_checkudata(L, 2, HTTP_APP);
+    luaL_argcheck(L, a->ready, 2, "the app has no handlers yet");
+    if (!s->http) return luaL_error(L, "the server is closed");
+    neap_http_swap(s->http, &(neap_http_app){dispatch, gone, head, a});
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, 1, 1); /* what is under way keeps the old one through its request */
+    return 0;
+}
+
 static int server_fd(lua_State *L) {
     server *s = luaL_checkudata(L, 1, HTTP_SERVER);
     lua_pushinteger(L, s->http ? neap_http_listen_fd(s->http) : -1);
@@ -382,9 +394,10 @@ static int server_stats(lua_State *L) {
     const struct {
         const char *name;
         uint64_t v;
-    } f[] = {{"connections", t.connections}, {"requests", t.requests}, {"answered", t.answered}, {"refused_bad", t.refused_bad}, {"refused_big", t.refused_big},
-             {"refused_full", t.refused_full}, {"timeouts", t.timeouts}, {"gone", t.gone}, {"bytes_in", t.bytes_in}, {"bytes_out", t.bytes_out},
-             {"open", t.open}, {"in_flight", t.in_flight}, {"body_bytes", t.body_bytes}};
+    } f[] = {{"connections", t.connections}, {"requests", t.requests},         {"answered", t.answered}, {"refused_bad", t.refused_bad},
+             {"refused_big", t.refused_big}, {"refused_full", t.refused_full}, {"timeouts", t.timeouts}, {"gone", t.gone},
+             {"bytes_in", t.bytes_in},       {"bytes_out", t.bytes_out},       {"open", t.open},         {"in_flight", t.in_flight},
+             {"body_bytes", t.body_bytes}};
     lua_createtable(L, 0, (int)(sizeof f / sizeof *f));
     for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
         lua_pushinteger(L, (lua_Integer)f[i].v);
@@ -471,11 +484,11 @@ static int core_bind(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {{"app", core_app},     {"listen", core_listen}, {"test", core_test}, {"equal", core_equal},
-                                     {"reason", core_reason}, {"bind", core_bind},   {"type", core_type},   {NULL, NULL}};
+static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_listen}, {"test", core_test}, {"equal", core_equal},
+                                     {"reason", core_reason}, {"bind", core_bind},     {"type", core_type}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
-static const luaL_Reg server_methods[] = {{"port", server_port}, {"fd", server_fd}, {"drain", server_drain}, {"stats", server_stats}, {"close", server_close},
-                                          {"__close", server_close}, {NULL, NULL}};
+static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},       {"swap", server_swap},     {"drain", server_drain},
+                                          {"stats", server_stats}, {"close", server_close}, {"__close", server_close}, {NULL, NULL}};
 
 static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);

@@ -345,6 +345,13 @@ function App:listen(opts)
     return core.listen(self.core, o)
 end
 
+--- Takes over a running server of another app, between two requests: no connection is closed, requests under way end with the app they began with.
+--- The listening options stay those of the first app.
+function App:take_over(server)
+    if not self.live then self:compile() end
+    server:swap(self.core)
+end
+
 --- Tries the app without a socket: app:test("POST", "/x?y=1", {json = {..}, body = "..", headers = {..}}) returns {status, body, headers, json}.
 function App:test(method, target, opts)
     opts = options("app:test", opts, {json = "any", body = "string", headers = "table", timeout = "seconds"})
