@@ -149,7 +149,8 @@ end
 ---@param forecast? number
 ---@return neap.Verdict
 function Detector:update(time, value, forecast)
-    local s, p, expected, lower, upper, gap = self.core:update(time, value, forecast)
+    local s, p, expected, lower, upper, gap
+    s, p, expected, lower, upper, gap, self.ahead, self.mean = self.core:update(time, value, forecast)
     local score, flagged, why = 0.0, false, nil
     if s then
         self.rows = self.rows + 1
@@ -175,6 +176,9 @@ end
 
 --- The forecast of the next reading, nil before the first.
 function Detector:next() return (self.core:next()) end
+
+--- For measurements: the forecast of the mean of the last 12 readings, made 12 readings ago (nil at first), and that mean.
+function Detector:ahead_12() return self.ahead, self.mean end
 
 --- How many readings were scored, and the sensor's interval in seconds (nil until it is learnt).
 function Detector:learned() return self.core:learned() end
@@ -210,12 +214,5 @@ Detector.__close = Detector.close
 
 --- Bytes of memory of one detector.
 detector.size = core.size
-
--- Only for measurements: forecast and outcome of the mean of 12 rows, made 12 rows before.
-function Detector:update_12(time, value)
-    local s, _, forecast, _, _, _, ahead, mean = self.core:update(time, value)
-    if s then self.rows = self.rows + 1 end
-    return forecast, ahead, mean
-end
 
 return detector
