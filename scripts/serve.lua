@@ -12,6 +12,7 @@ local opt = args.parse {
         {"--listen", value = "HOST:PORT", default = "127.0.0.1:5000", help = "where to listen"},
         {"--workers", type = "integer", min = 1, max = 64, default = 1, help = "threads that answer requests"},
         {"--name", default = "neap", help = "what `neap attach` and `neap top` call this server"},
+        {"--use", value = "EXTENSION", many = true, help = "turn an installed extension on"},
         {"--most-sensors", type = "integer", min = 1, default = 10000, help = "how many sensors may register themselves"},
     },
     example = "neap serve --listen 127.0.0.1:5000 --data neap-data",

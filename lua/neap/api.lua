@@ -3,6 +3,7 @@
 --     api.routes(app, here)      -- app: neap.http's; here: the session, with scorer, stamp, limits and counters (see serve.lua)
 
 local decode = require "neap.decode"
+local ext = require "neap.ext"
 local ingest = require "neap.ingest"
 local json = require "neap.json"
 local log = require("neap.log").module "api"
@@ -41,14 +42,29 @@ local function take(here, batch)
     return taken
 end
 
+-- What the client is told about a decoded batch, or about why it could not be decoded.
+local function answer_to(here, batch, err)
+    if not batch then return 400, ingest.not_understood(err), JSON end
+    local taken = take(here, batch)
+    if not taken then return 503, '{"status":"error","error":"The readings could not be stored now. Send them again."}', RETRY end
+    local status, text = ingest.answer(batch, taken)
+    return status, text, JSON
+end
+
+--- Stores a list of {sensor =, value =, time = seconds or nil}, as POST /receive would, and gives the same answer: for routes of extensions.
+function api.store(here, list)
+    local items = json.array {}
+    for i, r in ipairs(list) do items[i] = {sensor_name = r.sensor, sensor_output = r.value, time = r.time} end
+    return answer_to(here, decode.try.json(json.encode(items, {nan = "null"})))
+end
+
 local function receive(here)
     return function(req)
-        local batch, err = decode.try.json(req:text())
-        if not batch then return 400, ingest.not_understood(err), JSON end
-        local taken = take(here, batch)
-        if not taken then return 503, '{"status":"error","error":"The readings could not be stored now. Send them again."}', RETRY end
-        local status, text = ingest.answer(batch, taken)
-        return status, text, JSON
+        local decoder = ext.decoder(req.headers["content-type"])
+        if not decoder then return answer_to(here, decode.try.json(req:text())) end
+        local ok, list = pcall(decoder, req:text(), req.headers)
+        if not ok then return 400, {status = "error", error = tostring(list)} end
+        return api.store(here, list)
     end
 end
 
@@ -143,6 +159,7 @@ local function health(here)
             degraded = json.array {},
         }
         if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
+        ext.health(answer)
         if not ok then answer.error = "Redis does not answer: " .. tostring(why) end
         if here.durability.class ~= "always" then answer.degraded[#answer.degraded + 1] = here.durability.text end
         if not ok then return 503, answer, {["Retry-After"] = "1"} end

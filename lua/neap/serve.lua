@@ -9,17 +9,17 @@
 --         app:get("/hello", function(req) return {hello = here.specs.list[1].name} end)
 --     end
 
-local api = require "neap.api"
 local attach = require "neap.attach"
-local http = require "neap.http"
 local ingest = require "neap.ingest"
 local json = require "neap.json"
 local log = require("neap.log").module "serve"
 local metric = require "neap.metric"
 local reload = require "neap.reload"
 local scorer = require "neap.scorer"
+local serve_commands = require "neap.serve_commands"
 local session = require "neap.session"
 local task = require "neap.task"
+local version = require "neap.version"
 local worker = require "neap.worker"
 
 local serve = {}
@@ -51,25 +51,6 @@ end
 
 -- ---- one worker ----
 
---- The routes: neap's own, then what the user's app.lua adds; or the user's own app alone.
-local function build_app(here, opt)
-    local app = http.app {name = "neap", max_body = "8MB"}
-    api.routes(app, here)
-    if not opt.app then return app end
-    local chunk, why = loadfile(opt.app, "t")
-    if not chunk then error(why, 0) end
-    local mine = chunk()
-    if type(mine) == "function" then
-        mine(app, here)
-    elseif type(mine) == "table" and mine.listen then
-        app = mine
-    else
-        error(opt.app .. " must return function(app, here) ... end, or an app of its own", 0)
-    end
-    app:compile()
-    return app
-end
-
 --- The surroundings of the routes in this thread: scoring, times for untimed readings, counters.
 ---@param me integer this worker's number
 ---@param count integer how many there are
@@ -87,34 +68,36 @@ local function furnish(here, opt, me, count)
     }
     here.reload = reload.new {
         workers = count,
-        build = function() -- everything is read and checked aside; a mistake leaves what serves as it is
-            local specs = session.specs(opt.sensors)
-            local new = setmetatable({specs = specs}, {__index = here})
-            return {specs = specs, limits = ingest.limits(specs), app = opt.app and build_app(new, opt)}
-        end,
+        build = function() return version.build(here, opt) end, -- aside; a mistake leaves what serves as it is
         commit = function(new)
-            here.specs, here.store.specs = new.specs, new.specs
-            here.context.specs, here.context.limits = new.specs, new.limits
+            version.commit(here, new)
+            new.app:take_over(here.server)
             task.spawn(function() here.scorer:forget() end)
-            if new.app then
-                local old = here.server
-                here.server = new.app:listen {fd = old:fd()}
-                task.spawn(function() old:drain(opt.drain) end)
-            end
         end,
-        files = function() return {here.specs_path, opt.app} end,
+        drop = version.drop,
+        files = function() return version.files(here, opt) end,
     }
 end
 
 --- Listens, and opens the control socket for `neap attach`, `neap top` and `neap reload`.
 local function open_doors(here, opt, share, me)
-    local app = build_app(here, opt)
-    here.server = app:listen {host = opt.host, port = opt.port, share = share}
+    local first = version.build(here, opt)
+    version.commit(here, first)
+    here.server = first.app:listen {host = opt.host, port = opt.port, share = share}
     local where = ("http://%s:%d"):format(opt.host, here.server:port())
+    local env = setmetatable({here = here, store = here.store, redis = here.redis}, {__index = function(_, name)
+        if name == "app" or name == "specs" then return here.version[name] end -- those in force now
+    end})
     here.control = attach.serve {
-        name = opt.name or "neap", env = {app = app, here = here, store = here.store, specs = here.specs}, where = where,
-        worker = me, workers = here.workers, on_reload = me == 1 and function() return here.reload:now() end or nil,
+        name = opt.name or "neap", env = env, where = where, worker = me, workers = here.workers, commands = serve_commands(here),
+        names = function() return here.store:sensors() end, on_reload = me == 1 and function() return here.reload:now() end or nil,
+        stats = function()
+            local before = task.now()
+            local ok = pcall(here.redis.ping, here.redis)
+            return {redis_ms = ok and (task.now() - before) * 1e3 or nil, version = here.reload.last.count + 1, reload_error = here.reload.last.error}
+        end,
     }
+    if here.workers > 1 then log.context = function() return {worker = me} end end
 end
 
 local function close_doors(here, opt)
@@ -185,7 +168,7 @@ function serve.start(opt)
         worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
         local for_others = {app = opt.app, sensors = opt.sensors, data = here.data, host = host, port = opt.port, drain = opt.drain,
             redis = here.private and "unix://" .. here.socket or here.url, socket = here.socket, most_sensors = opt.most_sensors,
-            name = opt.name}
+            name = opt.name, use = opt.use}
         worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
     end
     local watch = here.reload:watch() -- an edit of the specs or of app.lua is in force half a second later

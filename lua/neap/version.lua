@@ -1,0 +1,77 @@
+--- neap.version: one version of what may change while a server runs: the sensor specs, the user's app.lua with its modules, and the extensions.
+--- It is built aside and checked whole; a mistake raises with file and line and leaves what serves as it is. See neap.reload for when.
+---
+---   local new = version.build(here, opt)       -- reads, compiles, runs app.lua; opt.app, opt.sensors, opt.use
+---   new.app:listen{...}  or  new.app:take_over(server)
+---   version.commit(here, new)  /  version.drop(new)
+local api = require "neap.api"
+local ext = require "neap.ext"
+local generation = require "neap.generation"
+local http = require "neap.http"
+local ingest = require "neap.ingest"
+local session = require "neap.session"
+
+local version = {}
+
+-- What app.lua returned, made into the app that serves: neap's routes with the user's behind them, or the user's own app alone.
+local function assemble(view, gen, path)
+    local app = http.app{name = "neap", max_body = "8MB"}
+    api.routes(app, view)
+    ext.add_routes(app, view)
+    local mine = gen and gen.result
+    if type(mine) == "function" then
+        mine(app, view)
+    elseif type(mine) == "table" and mine.listen then
+        app = mine
+    elseif gen then
+        error(path .. " must return function(app, here) ... end, or an app of its own", 0)
+    end
+    app:compile()
+    return app
+end
+
+--- ARGS: here (the worker's surroundings), opt (app, sensors, use). RETURN: {specs, specs_path, app, gen}. Raises; nothing has changed then.
+function version.build(here, opt)
+    local new = {}
+    ext.begin()
+    local ok, err = pcall(function()
+        for _, name in ipairs(opt.use or {}) do neap.use(name) end
+        new.gen = opt.app and generation.load(opt.app) or nil
+        new.specs, new.specs_path = session.specs(opt.sensors) -- behind the extensions: they may bring keys of specs
+        local view = setmetatable({specs = new.specs}, {__index = here})
+        function view.receive(list) return api.store(here, list) end
+        new.app = assemble(view, new.gen, opt.app)
+    end)
+    new.ext_commit, new.ext_drop = ext.finish()
+    if ok then return new end
+    version.drop(new)
+    error(err, 0)
+end
+
+--- Puts a version in force in `here`, and ends what the one before it had running. The app is the caller's to serve.
+function version.commit(here, new)
+    local old = here.version
+    here.version = new
+    here.specs, here.store.specs, here.specs_path = new.specs, new.specs, new.specs_path
+    here.context.specs, here.context.limits = new.specs, ingest.limits(new.specs)
+    new.ext_commit()
+    if old and old.gen then old.gen:close() end
+end
+
+--- Ends what a version that is not wanted had started.
+function version.drop(new)
+    new.ext_drop()
+    if new.gen then new.gen:close "its version was dropped" end
+end
+
+--- The files whose change makes a new version.
+function version.files(here, opt)
+    local files = {here.specs_path}
+    if opt.app then files[#files + 1] = opt.app end
+    for _, path in ipairs(here.version and here.version.gen and here.version.gen.files or {}) do
+        if path ~= opt.app then files[#files + 1] = path end
+    end
+    return files
+end
+
+return version
