@@ -129,10 +129,15 @@ static void login_send(neap_redis *r, int step, size_t argc, const char *const *
     struct request *q = e ? NULL : calloc(1, sizeof *q);
     if (q) {
         *q = (struct request){.count = 1, .internal = true, .deadline = UINT64_MAX};
-        if (redis_put(r, q, b.data, b.len))
+        e = redis_put(r, q, b.data, b.len);
+        if (e)
             free(q);
         else
             r->login[r->nlogin++] = step;
+    }
+    if (e || !q) { /* hiredis 0.14 must not lose its context inside its connect callback: the timer ends the attempt */
+        r->login_broken = true;
+        uv_timer_start(&r->pace, on_pace, 0, 0);
     }
     buf_free(&b);
 }
@@ -143,7 +148,7 @@ static void login_begin(neap_redis *r) {
     snprintf(db, sizeof db, "%d", a->db);
     r->logging_in = true;
     r->nlogin = r->login_at = 0;
-    r->is_cluster = r->mapped = false;
+    r->is_cluster = r->mapped = r->login_broken = false;
     if (a->password && a->user && *a->user)
         login_send(r, LOGIN_AUTH, 3, (const char *[]){"AUTH", a->user, a->password});
     else if (a->password)
@@ -320,11 +325,14 @@ static void on_pace(uv_timer_t *t) {
     neap_redis *r = t->data;
     if (r->state == NEAP_REDIS_WAITING) {
         start(r);
+    } else if (r->state == NEAP_REDIS_CONNECTING && r->logging_in && r->login_broken) {
+        let_go(r);
+        lost(r, "out of memory");
     } else if (r->state == NEAP_REDIS_CONNECTING && r->logging_in && r->login_at == r->nlogin) { /* was LOADING */
         r->nlogin = r->login_at = 0;
         login_send(r, LOGIN_PING, 1, (const char *[]){"PING"});
         neap_redis_uv_flush(r->uv);
-        if (r->ac) uv_timer_start(&r->pace, on_pace, r->o.connect_ms, 0);
+        if (r->ac && !r->login_broken) uv_timer_start(&r->pace, on_pace, r->o.connect_ms, 0);
     } else if (r->state == NEAP_REDIS_CONNECTING) {
         forget_lookup(r);
         if (r->ac) let_go(r);

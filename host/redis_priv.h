@@ -49,7 +49,7 @@ struct neap_redis {
     uv_getaddrinfo_t *lookup;
     char (*ips)[64]; /* what the host name means; tried in turn */
     int nips, ip;
-    bool ever, logging_in;
+    bool ever, logging_in, login_broken;
     int login[6], nlogin, login_at; /* which replies to logging in are to come */
     uint32_t attempts; /* since the last success */
     int failure;       /* NEAP_ERR_CONNECTION or NEAP_ERR_AUTH: of the last attempt */
