@@ -56,6 +56,7 @@ $(BUILD)/%.o: %.c
 $(BUILD)/kernels/%_avx2.o:   CFLAGS += -mavx2 -mfma
 $(BUILD)/kernels/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/kernels/%.o:        CFLAGS += -O3
+$(BUILD)/host/detect_net.o: CFLAGS += -O3 -fno-math-errno -fno-trapping-math
 
 # Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).
 $(BUILD)/embed.s: host/embed.sh $(EMBEDDED)

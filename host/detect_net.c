@@ -1,6 +1,5 @@
 /* detect_net.c: see detect_net.h. Shapes stand after each pointer; loops run over the outputs in the innermost
  * position. */
-#pragma GCC optimize("O3,no-math-errno")
 #include "host/detect_net.h"
 #include <math.h>
 
@@ -16,8 +15,7 @@ void neap_detect_net_init(neap_detect_net *net, uint64_t seed) {
     int count[2] = {(NIN - 1) * H1, H1 * H2};
     float scale[2] = {sqrtf(6.0f / NIN), sqrtf(6.0f / H1)};
     for (int l = 0; l < 2; l++)
-        for (int i = 0; i < count[l]; i++)
-            w[l][i] = scale[l] * ((float)(neap_detect_random(&state) >> 40) / 8388608.0f - 1.0f);
+        for (int i = 0; i < count[l]; i++) w[l][i] = scale[l] * ((float)(neap_detect_random(&state) >> 40) / 8388608.0f - 1.0f);
     state ^= 0x5bf03635;
     for (int i = 0; i < H2; i++) net->par.w3[i] = 0;
     for (int i = 0; i < H2; i++) net->par.b2[i] = 0;
@@ -45,8 +43,8 @@ float neap_detect_net_predict(const neap_detect_net *net, const float x[NIN]) {
 }
 
 /* Adds one sample's gradient to g, given d = dloss/doutput. w2t [H2][H1] is w2 transposed. */
-static void backward(const neap_detect_par *p, const float w2t[H2][H1], const float *x, const float *a1,
-                     const float *a2, float d, neap_detect_par *g) {
+static void backward(const neap_detect_par *p, const float w2t[H2][H1], const float *x, const float *a1, const float *a2, float d,
+                     neap_detect_par *g) {
     float d2[H2], d1[H1];
     for (int i = 0; i < NIN; i++) g->skip[i] += d * x[i];
     for (int j = 0; j < H2; j++) g->w3[j] += d * a2[j];
@@ -62,6 +60,16 @@ static void backward(const neap_detect_par *p, const float w2t[H2][H1], const fl
         for (int j = 0; j < H1; j++) g->w1[i][j] += x[i] * d1[j];
 }
 
+/* Adam, bias-corrected: w -= lr * (m^ / (sqrt(v^) + eps) + decay * w). + TINY - TINY sets what has decayed to nothing to 0:
+   denormals would cost a hundred cycles each. */
+static void adam(float *restrict w, float *restrict m, float *restrict v, const float *restrict g, float lr, float decay, float k1, float k2) {
+    for (size_t i = 0; i < sizeof(neap_detect_par) / sizeof(float); i++) {
+        m[i] = m[i] + 0.1f * (g[i] - m[i]) + TINY - TINY;
+        v[i] = v[i] + 0.001f * (g[i] * g[i] - v[i]) + TINY - TINY;
+        w[i] -= lr * (m[i] * k1 / (sqrtf(v[i] * k2) + 1e-8f) + decay * w[i]);
+    }
+}
+
 void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NIN], const float *y, float lr, float decay) {
     neap_detect_par g;
     float w2t[H2][H1], a1[H1], a2[H2];
@@ -73,18 +81,10 @@ void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NIN], con
         float d = e > 1 ? 1 : e < -1 ? -1 : e;
         backward(&net->par, w2t, x[b], a1, a2, d / (float)n, &g);
     }
-    /* Adam, bias-corrected: w -= lr * (m^ / (sqrt(v^) + eps) + decay * w) */
     net->steps++;
     net->c1 *= 0.9f;
     net->c2 *= 0.999f;
-    float k1 = 1.0f / (1.0f - net->c1), k2 = 1.0f / (1.0f - net->c2);
-    float *w = (float *)&net->par, *m = (float *)&net->m, *v = (float *)&net->v, *gr = (float *)&g;
-    for (size_t i = 0; i < sizeof g / sizeof(float); i++) {
-        /* + TINY - TINY sets what has decayed to nothing to 0: denormals would cost a hundred cycles each */
-        m[i] = m[i] + 0.1f * (gr[i] - m[i]) + TINY - TINY;
-        v[i] = v[i] + 0.001f * (gr[i] * gr[i] - v[i]) + TINY - TINY;
-        w[i] -= lr * (m[i] * k1 / (sqrtf(v[i] * k2) + 1e-8f) + decay * w[i]);
-    }
+    adam((float *)&net->par, (float *)&net->m, (float *)&net->v, (const float *)&g, lr, decay, 1.0f / (1.0f - net->c1), 1.0f / (1.0f - net->c2));
 }
 
 void neap_detect_net_io(neap_detect_io *io, neap_detect_net *net) {
