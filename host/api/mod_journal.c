@@ -285,6 +285,8 @@ static int journal_m_stats(lua_State *L) {
     set_int(L, "max_bytes", s.max_bytes);
     set_int(L, "durable", s.durable);
     set_int(L, "applied", s.applied);
+    lua_pushboolean(L, neap_journal_is_live(u->j));
+    lua_setfield(L, -2, "live");
     if (s.last_errno) lua_pushstring(L, strerror(s.last_errno)), lua_setfield(L, -2, "error");
     if (!u->a) return 1;
     neap_applier_status a;

@@ -49,7 +49,7 @@ function Journal:stamp(n) end
 ---@param opts table
 function Journal:apply(opts) end
 
----records, bytes, commits, failures, refused, retained, max_bytes, durable, applied, error?; where it is applied also state ("starting", "running",
+---records, bytes, commits, failures, refused, retained, max_bytes, durable, applied, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
 ---"away", "stopped"), text, durability, store, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes, behind
 ---@return table
 function Journal:stats() end

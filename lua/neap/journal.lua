@@ -79,6 +79,66 @@ function journal.close(j)
     j:close()
 end
 
+--- A function late(position, names) that calls fn(names) once Redis has everything up to the position: for work that reads what was
+--- accepted while Redis was away. One task, however many calls.
+---@param j neap.journal.Journal
+---@param fn fun(names: string[])
+---@return fun(position: integer, names: string[])
+function journal.later(j, fn)
+    local waiting, upto, running = {}, 0, false
+    local function run()
+        while next(waiting) do
+            local names, seen, at = {}, waiting, upto
+            for name in pairs(seen) do names[#names + 1] = name end
+            waiting = {}
+            repeat
+                local ok, position, applied = pcall(j.wait, j, at, 60)
+                if not ok then
+                    if type(position) == "table" and position.kind == "closed" then return end
+                    error(position, 0)
+                end
+            until applied
+            table.sort(names)
+            fn(names)
+        end
+        running = false
+    end
+    return function(position, names)
+        for _, name in ipairs(names) do waiting[name] = true end
+        upto = math.max(upto, position)
+        if not running then
+            running = true
+            task.spawn(run)
+        end
+    end
+end
+
+--- Makes a server's session durable: its store writes through the journal in the data directory. One worker applies it.
+---@param here neap.Session
+---@param opts {apply?: boolean, max_bytes?: integer}
+function journal.join(here, opts)
+    here.journal = journal.open {dir = here.data .. "/journal", max_bytes = opts.max_bytes}
+    here.store:use_journal(here.journal)
+    if opts.apply then
+        journal.apply(here.journal, {redis = here.url or "unix://" .. here.socket, keys = require("neap.store").journal_keys()})
+    end
+end
+
+--- Ends what join began: gives Redis `seconds` to take what it has not taken yet; what remains is applied at the next start.
+---@param here neap.Session
+---@param seconds number
+function journal.leave(here, seconds)
+    local j = here.journal
+    if not j then return end
+    here.journal = nil
+    here.store:use_journal(nil)
+    pcall(function()
+        local s = j:stats()
+        if s.state == "running" then j:wait(s.durable, seconds) end
+    end)
+    journal.close(j)
+end
+
 --- Why readings are taken though not all is well: a list of sentences for /health, empty when all is well.
 ---@param j neap.journal.Journal
 ---@return string[]
@@ -87,6 +147,11 @@ function journal.degraded(j)
     if s.error then out[#out + 1] = "the journal's disk: " .. s.error end
     if s.state and s.state ~= "running" then
         out[#out + 1] = ("Redis has not taken the journal's readings yet (%s)%s"):format(s.state, s.text ~= "" and ": " .. s.text or "")
+    elseif not s.live then
+        out[#out + 1] = "Redis has not taken the journal's readings yet"
+    end
+    if s.durability == "none" or s.durability == "rdb" then
+        out[#out + 1] = "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again"
     end
     if s.retained > s.max_bytes * 0.75 then
         out[#out + 1] = ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)

@@ -21,6 +21,7 @@ Store.__index = Store
 
 local PAIRS_PER_ENTRY <const> = 128
 local SENSORS_KEY <const> = "neap:sensors"
+local VISIBLE_S <const> = 0.2 -- so long an accepted batch may wait for Redis after it is on disk
 
 local function key(sensor, what) return "neap:{" .. sensor .. "}:" .. what end
 
@@ -93,10 +94,29 @@ local function commands_of(self, taken, source)
     return commands
 end
 
---- Store a judged batch; returns when Redis has answered every command, so that 2xx can mean "safe".
+--- Write through a journal (nil: straight to Redis).
+---@param journal? neap.journal.Journal
+function Store:use_journal(journal) self.journal = journal end
+
+local function register(self, order)
+    for _, sensor in ipairs(order) do
+        if not self.known[sensor] then self.known[sensor], self.known_count = true, self.known_count + 1 end
+    end
+end
+
+--- Store a judged batch; returns when it is safe, so that 2xx can mean so: with a journal when it is on disk there, and normally
+--- in Redis too; without one when Redis has answered every command.
 ---@param taken neap.ingest.Taken
 ---@param source? "real"|"synthetic"
-function Store:append(taken, source)
+---@param key? string idempotency key (with a journal)
+---@return boolean applied can be read now
+---@return integer? position in the journal
+function Store:append(taken, source, key)
+    if self.journal then
+        local position, applied = self.journal:append_pairs(taken.order, taken.pairs, {source = source, key = key, visible = VISIBLE_S})
+        register(self, taken.order)
+        return applied or not position, position
+    end
     local commands = commands_of(self, taken, source)
     if #commands == 1 then
         self.redis:call(table.unpack(commands[1]))
@@ -105,9 +125,8 @@ function Store:append(taken, source)
             for _, command in ipairs(commands) do p:call(table.unpack(command)) end
         end)
     end
-    for _, sensor in ipairs(taken.order) do
-        if not self.known[sensor] then self.known[sensor], self.known_count = true, self.known_count + 1 end
-    end
+    register(self, taken.order)
+    return true
 end
 
 --- Append many readings {sensor, time_us, value} from an iterator, a few thousand at a time. Returns how many.
