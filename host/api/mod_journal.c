@@ -259,7 +259,10 @@ static int journal_m_apply(lua_State *L) {
     o.addr = &addr;
     err = neap_applier_start(rt_loop(u->R), u->j, &o, &u->a);
     neap_redis_addr_free(&addr);
-    if (err == NEAP_ERR_FULL) return luaL_error(L, "journal.apply: this journal is being applied already");
+    if (err == NEAP_ERR_FULL) {
+        rt_error how = {.kind = "busy", .retryable = 1, .sent = -1};
+        return err_raise(L, &how, "journal.apply: this journal is being applied already, by another worker or by the version before a reload");
+    }
     if (err) return err_code(L, err, "journal.apply: cannot start");
     return 0;
 }

@@ -5,6 +5,7 @@
 local decode = require "neap.decode"
 local ext = require "neap.ext"
 local ingest = require "neap.ingest"
+local journal = require "neap.journal"
 local json = require "neap.json"
 local log = require("neap.log").module "api"
 local metric = require "neap.metric"
@@ -21,13 +22,15 @@ local failed = metric.counter("neap_batches_failed_total", "Batches answered 503
 
 -- ---- ingest ----
 
---- A batch from any decoder: judge, store, wake the scorer. 2xx is answered only after Redis has answered.
-local function take(here, batch)
+--- A batch from any decoder: judge, store, wake the scorer. 2xx is answered only when the readings are safe. A batch that comes again
+--- with the same `key` counts once.
+local function take(here, batch, key)
     here.context.now_us = math.tointeger(neap.clock() * 1000000 // 1)
     local taken = ingest.judge(batch, here.context)
     if taken.count > 0 then
-        local ok, err = pcall(here.store.append, here.store, taken)
+        local ok, applied, position = pcall(here.store.append, here.store, taken, nil, key)
         if not ok then
+            local err = applied
             if type(err) ~= "table" or err.kind == "cancelled" then error(err, 0) end
             failed:inc()
             here.store_error = tostring(err)
@@ -36,7 +39,7 @@ local function take(here, batch)
         end
         here.store_error = nil
         accepted:inc(taken.count)
-        here.scorer:stored(taken.order)
+        if applied then here.scorer:stored(taken.order) else here.later(position, taken.order) end
     end
     if batch.refused > 0 then refused:inc(batch.refused) end
     return taken
@@ -151,18 +154,19 @@ end
 --- /health is 200 while readings are accepted.
 local function health(here)
     return function()
-        local ok, why = pcall(here.redis.ping, here.redis)
+        local kept = here.journal:stats()
         local answer = {
-            status = ok and "pass" or "fail", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at,
+            status = "pass", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at,
             sensors = here.specs_path,
-            redis = {private = here.private, socket = here.socket, durability = here.durability.class, up = ok},
-            degraded = json.array {},
+            redis = {private = here.private, socket = here.socket, durability = here.durability.class, up = kept.live},
+            journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied},
+            degraded = json.array(journal.degraded(here.journal)),
         }
         if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
-        ext.health(answer)
-        if not ok then answer.error = "Redis does not answer: " .. tostring(why) end
-        if here.durability.class ~= "always" then answer.degraded[#answer.degraded + 1] = here.durability.text end
-        if not ok then return 503, answer, {["Retry-After"] = "1"} end
+        if kept.error or kept.retained > kept.max_bytes * 0.98 then -- readings are refused: only that is a failure
+            answer.status, answer.error = "fail", kept.error or "the journal is full: Redis is behind, and its bound is reached"
+            return 503, answer, {["Retry-After"] = "1"}
+        end
         return answer
     end
 end

@@ -67,8 +67,16 @@ end
 function journal.apply(j, opts)
     local flat = {redis = opts.redis, keep = opts.keep, once = opts.once, timeout = opts.timeout}
     for name, text in pairs(opts.keys) do flat[name] = text end
-    j:apply(flat)
-    watchers[j] = task.every(1, watch(j))
+    local look, applies = watch(j), false
+    local function try()
+        local ok, err = pcall(j.apply, j, flat)
+        if not ok and not (type(err) == "table" and err.kind == "busy") then error(err, 0) end
+        applies = ok
+    end
+    try()
+    watchers[j] = task.every(applies and 1 or 0.1, function()
+        if not applies then try() else look() end -- after a reload the version before still holds it for a moment
+    end)
 end
 
 --- Ends the applier and its watch, and lets go of the journal.

@@ -11,6 +11,7 @@
 
 local attach = require "neap.attach"
 local ingest = require "neap.ingest"
+local journal = require "neap.journal"
 local json = require "neap.json"
 local log = require("neap.log").module "serve"
 local metric = require "neap.metric"
@@ -60,6 +61,7 @@ local function furnish(here, opt, me, count)
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
     worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
+    here.later = here.journal and journal.later(here.journal, function(sensors) here.scorer:stored(sensors) end)
     here.metrics = metrics_of(me, count)
     here.store:load_sensors()
     here.context = {
@@ -124,7 +126,7 @@ end
 ---@param text string the options as JSON
 function serve.worker(text)
     local opt = json.decode(text)
-    local here = session.open(opt)
+    local here = session.open(opt, {worker = true})
     local me, count = worker.self()
     here.socket, here.private = opt.socket, opt.socket ~= nil
     furnish(here, opt, me, count)

@@ -7,6 +7,7 @@
 -- ends it. REDIS_URL and the starter kit's REDIS_HOST, ... choose another one, unless --data or --redis was given. The session's
 -- client is also the default client of neap.redis, so that a user's own Lua talks to the same Redis.
 
+local journal = require "neap.journal"
 local redis = require "neap.redis"
 local sensors = require "neap.sensors"
 local store = require "neap.store"
@@ -51,11 +52,12 @@ end
 ---@field data string
 ---@field url? string of an external Redis
 ---@field private boolean
+---@field journal? any
 ---@field socket? string the private Redis' socket
 
 --- ARGS: the parsed command line. RETURN: a session; close it (or let it be closed) to leave the private Redis.
 ---@param opt table
----@param more? {serve?: boolean}
+---@param more? {serve?: boolean, worker?: boolean} a server's main thread, or one of its other workers: they write through the journal
 ---@return neap.Session
 function session.open(opt, more)
     local self = {data = opt.data or os.getenv "NEAP_DATA" or "neap-data"}
@@ -69,11 +71,13 @@ function session.open(opt, more)
     self.redis, self.private = redis.default(), not self.url
     self.socket = self.private and self.redis.socket or nil
     self.store = store.new(self.redis, {specs = self.specs, most_sensors = opt.most_sensors})
+    if more and (more.serve or more.worker) then journal.join(self, {apply = more.serve, max_bytes = opt.journal_bytes}) end
     return setmetatable(self, {__index = session, __close = session.close})
 end
 
---- Leaves Redis.
+--- Leaves the journal and Redis.
 function session:close()
+    journal.leave(self, 2)
     if self.redis then self.redis:close() end
     self.redis = nil
 end

@@ -108,12 +108,12 @@ end
 --- in Redis too; without one when Redis has answered every command.
 ---@param taken neap.ingest.Taken
 ---@param source? "real"|"synthetic"
----@param key? string idempotency key (with a journal)
+---@param once? string idempotency key (with a journal)
 ---@return boolean applied can be read now
 ---@return integer? position in the journal
-function Store:append(taken, source, key)
+function Store:append(taken, source, once)
     if self.journal then
-        local position, applied = self.journal:append_pairs(taken.order, taken.pairs, {source = source, key = key, visible = VISIBLE_S})
+        local position, applied = self.journal:append_pairs(taken.order, taken.pairs, {source = source, key = once, visible = VISIBLE_S})
         register(self, taken.order)
         return applied or not position, position
     end
