@@ -151,23 +151,36 @@ end
 
 -- ---- the server itself ----
 
+--- With a journal readings are refused only when it is full or its disk fails; all else is a reason to be `degraded`.
+local function check_journal(here, answer)
+    local kept = here.journal:stats()
+    answer.redis.up = kept.live
+    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied}
+    table.move(journal.degraded(here.journal), 1, 100, 1, answer.degraded)
+    local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
+    return kept.error or full or nil
+end
+
+--- Without one they are refused when Redis is away.
+local function check_redis(here, answer)
+    local ok, why = pcall(here.redis.ping, here.redis)
+    answer.redis.up = ok
+    if here.durability.class ~= "always" then answer.degraded[1] = here.durability.text end
+    return not ok and "Redis does not answer: " .. tostring(why) or nil
+end
+
 --- /health is 200 while readings are accepted.
 local function health(here)
     return function()
-        local kept = here.journal:stats()
         local answer = {
-            status = "pass", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at,
-            sensors = here.specs_path,
-            redis = {private = here.private, socket = here.socket, durability = here.durability.class, up = kept.live},
-            journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied},
-            degraded = json.array(journal.degraded(here.journal)),
+            status = "pass", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at, sensors = here.specs_path,
+            redis = {private = here.private, socket = here.socket, durability = here.durability.class}, degraded = json.array {},
         }
+        answer.error = (here.journal and check_journal or check_redis)(here, answer)
         if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
-        if kept.error or kept.retained > kept.max_bytes * 0.98 then -- readings are refused: only that is a failure
-            answer.status, answer.error = "fail", kept.error or "the journal is full: Redis is behind, and its bound is reached"
-            return 503, answer, {["Retry-After"] = "1"}
-        end
-        return answer
+        if not answer.error then return answer end
+        answer.status = "fail"
+        return 503, answer, {["Retry-After"] = "1"}
     end
 end
 
