@@ -46,9 +46,9 @@ local function take(here, batch, key)
 end
 
 -- What the client is told about a decoded batch, or about why it could not be decoded.
-local function answer_to(here, batch, err)
+local function answer_to(here, batch, err, key)
     if not batch then return 400, ingest.not_understood(err), JSON end
-    local taken = take(here, batch)
+    local taken = take(here, batch, key)
     if not taken then return 503, '{"status":"error","error":"The readings could not be stored now. Send them again."}', RETRY end
     local status, text = ingest.answer(batch, taken)
     return status, text, JSON
@@ -64,7 +64,10 @@ end
 local function receive(here)
     return function(req)
         local decoder = ext.decoder(req.headers["content-type"])
-        if not decoder then return answer_to(here, decode.try.json(req:text())) end
+        if not decoder then
+            local batch, err = decode.try.json(req:text())
+            return answer_to(here, batch, err, req.headers["idempotency-key"])
+        end
         local ok, list = pcall(decoder, req:text(), req.headers)
         if not ok then return 400, {status = "error", error = tostring(list)} end
         return api.store(here, list)
@@ -178,6 +181,7 @@ local function health(here)
         }
         answer.error = (here.journal and check_journal or check_redis)(here, answer)
         if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
+        ext.health(answer)
         if not answer.error then return answer end
         answer.status = "fail"
         return 503, answer, {["Retry-After"] = "1"}
