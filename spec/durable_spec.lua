@@ -1,0 +1,99 @@
+-- What `neap serve` said yes to is kept: kill -9 of the host, of its Redis, and of both, under load. A short form; `make soak` repeats it.
+local helper = require "spec.helper"
+local http = require "neap.http"
+local json = require "neap.json"
+local process = require "neap.process"
+local task = require "neap.task"
+
+local ROUNDS <const> = tonumber(os.getenv "NEAP_KILLS" or 5)
+
+describe("a reading that was answered with 2xx", function()
+    local dir, server, url
+
+    local function start()
+        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe", stderr = "file",
+            path = dir .. "/log"}
+        local said = ""
+        repeat
+            local line = server:line(20)
+            assert.is_truthy(line, helper.read(dir .. "/log"))
+            said = said .. line .. "\n"
+        until line:find "^  try"
+        url = said:match "(http://[%d.:]+)"
+    end
+
+    --- The private redis-server's process id, from its own INFO.
+    local function redis_pid()
+        return math.tointeger(tonumber(process.run({"redis-cli", "-s", dir .. "/data/redis/redis.sock", "info", "server"}):match "process_id:(%d+)"))
+    end
+
+    local function kill(pid) process.run {"kill", "-9", tostring(pid)} end
+
+    before_each(function()
+        dir = helper.dir()
+        start()
+    end)
+    after_each(function()
+        server:stop()
+        helper.remove(dir)
+    end)
+
+    it("is there once and in order after kill -9 of the host, of Redis and of both", function()
+        local number, acked, stop = 0, {}, false
+        --- Posts numbered readings until told to stop; remembers those that were acknowledged.
+        local function poster()
+            while not stop do
+                number = number + 1
+                local mine = number
+                local ok, answer = pcall(http.request, {
+                    method = "POST", url = url .. "/receive", timeout = 5, headers = {["Idempotency-Key"] = "n" .. mine},
+                    body = ('[{"sensor_name":"t","sensor_output":%d,"ts":%d}]'):format(mine, 1700000000 + mine),
+                })
+                if ok and answer.status == 200 then
+                    acked[#acked + 1] = mine
+                elseif ok then
+                    assert.equal(503, answer.status)
+                else
+                    task.sleep(0.01) -- nobody listens just now
+                end
+            end
+        end
+        task.group(function(g)
+            for _ = 1, 4 do g:spawn(poster) end
+            for round = 1, ROUNDS do
+                local before = #acked
+                helper.eventually(function() return #acked >= before + 50 end, 20)
+                local host = round % 3 ~= 2
+                if round % 3 ~= 1 then kill(redis_pid()) end
+                if host then
+                    server:kill "KILL"
+                    server:wait()
+                    start()
+                end
+            end
+            local before = #acked
+            helper.eventually(function() return #acked >= before + 50 end, 20)
+            stop = true
+        end)
+        helper.eventually(function()
+            local answer = http.request {url = url .. "/health"}
+            return answer.status == 200 and answer:json().journal.behind == 0 and answer:json().redis.up
+        end, 20)
+        local text = process.run {"redis-cli", "--json", "-s", dir .. "/data/redis/redis.sock", "xrange", "neap:{t}:readings", "-", "+"}
+        local seen, twice = {}, 0
+        for _, entry in ipairs(json.decode(text)) do
+            for i = 2, #entry[2], 2 do
+                local n = math.tointeger(tonumber(entry[2][i]))
+                if seen[n] then twice = twice + 1 end
+                seen[n] = true
+            end
+        end
+        local lost = 0
+        for _, n in ipairs(acked) do
+            if not seen[n] then lost = lost + 1 end
+        end
+        assert.equal(0, lost, ("of %d acknowledged"):format(#acked))
+        assert.equal(0, twice)
+        assert.is_true(#acked >= 50 * ROUNDS)
+    end)
+end)
