@@ -29,7 +29,7 @@ watch.policies = {
     flatline = {raise = 1, of = 1, lasting = 0, clear = 2, cooldown = 0},
     silence = {raise = 1, of = 1, lasting = 0, clear = 2, cooldown = 0},
     forecast = {raise = 1, of = 1, lasting = 0, clear = 5, cooldown = 0},
-    shift = {raise = 1, of = 1, lasting = 0, clear = 30, cooldown = 0},
+    shift = {raise = 1, of = 1, lasting = 0, clear = 10, cooldown = 0},
 }
 watch.constants = {
     warm_up = 300,          -- readings before forecast, shift and learnt limits speak
@@ -38,11 +38,12 @@ watch.constants = {
     silence_intervals = 10, -- learnt silence: so many intervals, or ...
     silence_times = 2,      -- ... so many times the longest step, whichever is longer
     forget_step = 0.999,    -- how fast a long step is forgotten
-    pair_factor = 10,       -- forecast: two of the last three at ten times the budget's p count as one at p
     calm_p = 0.05,          -- a reading above this p is calm
-    share = 0.5,            -- forecast and shift have half of the budget each
-    shift_parts = {"error_12", "level_48", "day_48", "rough_48"}, -- these share their half
-    shift_days = 2,         -- and speak after so many days (at most 3,000 readings): unlike what, before?
+    odd_share = 3,          -- all statistics together: rows below the budget's p come in runs of several, and a run is one alert
+    single_share = 0.25,    -- forecast error alone, for a single wild reading: a quarter of the budget
+    shift_share = 0.25,     -- and a quarter for these together, for what grows slowly:
+    shift_parts = {"error_12", "level_48", "day_48", "rough_48"},
+    shift_days = 2,         -- shift speaks after so many days (at most 3,000 readings): unlike what, before?
 }
 
 local Watch = {}
@@ -55,7 +56,7 @@ function watch.new(spec, constants)
     for _, name in ipairs(watch.names) do alerts[name] = alert.new() end
     return setmetatable({
         spec = spec, learned = detector.new(constants),
-        state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, pair = 0, seen = 0},
+        state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, seen = 0},
     }, Watch)
 end
 
@@ -133,32 +134,45 @@ local function interval_of(self)
     return self.spec.interval or interval or 60
 end
 
+-- The budget's probability for one reading, times a share.
+local function limit_of(self, share) return math.min(0.01, alert.limit_of(self.spec.false_alarms, interval_of(self)) * share) end
+
+-- All statistics together are odd, and the one that stands out most belongs to this detector (or its alert is raised already, and the
+-- other's is not: one trouble, one alert).
+local function is_odd(self, now, name, other)
+    if now.p > limit_of(self, watch.constants.odd_share) then return false end
+    local alerts = self.state.alerts
+    if alerts[name].status == "raised" then return true end
+    return alerts[other].status ~= "raised" and detector.named[now.why] == name
+end
+
+local function oddness(now) return ("%s; %s readings is as odd"):format(detector.reasons[now.why], odds(now.p)) end
+
 function detect.forecast(self, now)
-    local state, c, spec = self.state, watch.constants, self.spec
+    local c, spec = watch.constants, self.spec
+    if self.state.seen < c.warm_up or not now.forecast then return "neither" end
     local p = 10.0 ^ -now.parts.error_1
-    state.pair = (state.pair << 1) & 7
-    if state.seen < c.warm_up or now.gap or not now.forecast then return "neither" end
-    local limit = alert.limit_of(spec.false_alarms * c.share, interval_of(self))
-    local near = math.min(c.pair_factor * limit, 0.003)
-    if p <= near then state.pair = state.pair | 1 end
-    if p <= limit or state.pair & 1 == 1 and state.pair & 6 ~= 0 then
+    if p <= limit_of(self, c.single_share) and not now.gap then
         local band = now.lower and now.upper and (" (%.5g to %.5g)"):format(now.lower, now.upper) or ""
-        return "bad", ("expected %.5g%s, got %.5g%s; %s is that far off"):format(now.forecast, band, now.value, unit(spec), odds(p))
+        return "bad", ("expected %.5g%s, got %.5g%s; %s is that far off"):format(now.forecast, band, now.value, unit(spec), odds(p)), p
     end
-    return p > c.calm_p and "calm" or "neither"
+    if is_odd(self, now, "forecast", "shift") then return "bad", oddness(now), now.p end
+    return p > c.calm_p and now.p > c.calm_p and "calm" or "neither"
 end
 
 function detect.shift(self, now)
-    local state, c, spec = self.state, watch.constants, self.spec
-    local interval = interval_of(self)
-    if state.seen < math.max(c.warm_up, math.min(3000, c.shift_days * 86400 / interval)) then return "neither" end
-    local limit = -math.log(alert.limit_of(spec.false_alarms * c.share / #c.shift_parts, interval), 10)
+    local c = watch.constants
+    if self.state.seen < math.max(c.warm_up, math.min(3000, c.shift_days * 86400 / interval_of(self))) then return "neither" end
     local most, worst = nil, 0
     for _, name in ipairs(c.shift_parts) do
         if now.parts[name] > worst then most, worst = name, now.parts[name] end
     end
-    if worst >= limit then return "bad", detector.reasons[most] end
-    return worst < -math.log(c.calm_p, 10) and "calm" or "neither"
+    local p = 10.0 ^ -worst
+    if most and p <= limit_of(self, c.shift_share / #c.shift_parts) then
+        return "bad", ("%s; %s readings is as far off"):format(detector.reasons[most], odds(p)), p
+    end
+    if is_odd(self, now, "shift", "forecast") then return "bad", oddness(now), now.p end
+    return p > c.calm_p and now.p > c.calm_p and "calm" or "neither"
 end
 
 -- ---- putting them together ----
@@ -200,14 +214,14 @@ function Watch:update(time, value, forecast)
     local verdict = self.learned:update(time, value, forecast)
     if verdict.p then
         local clock = time or (state.time or 0) + interval_of(self)
-        local _, parts = self.learned:reason()
+        local why, parts = self.learned:reason()
         local now = {
-            time = clock, value = value, dt = state.time and clock - state.time, parts = parts, gap = verdict.gap,
+            time = clock, value = value, dt = state.time and clock - state.time, why = why, parts = parts, p = verdict.p, gap = verdict.gap,
             forecast = verdict.forecast, lower = verdict.lower, upper = verdict.upper,
         }
         for _, name in ipairs(watch.names) do
-            local finding, text = detect[name](self, now)
-            step(self, events, name, clock, finding, text, value, name == "forecast" and 10.0 ^ -parts.error_1 or nil)
+            local finding, text, p = detect[name](self, now)
+            step(self, events, name, clock, finding, text, value, p)
         end
         remember(self, now)
     end
