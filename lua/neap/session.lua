@@ -60,7 +60,8 @@ end
 ---@param more? {serve?: boolean, worker?: boolean} a server's main thread, or one of its other workers: they write through the journal
 ---@return neap.Session
 function session.open(opt, more)
-    local self = {data = opt.data or os.getenv "NEAP_DATA" or "neap-data"}
+    local named = os.getenv "NEAP_DATA"
+    local self = {data = opt.data or named ~= "" and named or "neap-data"}
     self.specs, self.specs_path = session.specs(opt.sensors)
     self.url = opt.redis or not opt.data and redis.environment_url() or nil
     if self.url then
