@@ -36,6 +36,31 @@ static void *open_backend(void) {
     return dlopen("neap_cuda.so", RTLD_NOW | RTLD_LOCAL);
 }
 
+/* A few steps of a tiny network must give the CPU's bits, or the GPU is not used. */
+static int self_check(const neap_kernels *gpu) {
+    neap_net net;
+    float series[200], *w[6];
+    int rc = neap_net_init(&net, (int[]){9, 24, 20, 1}, 3, NEAP_ACT_GELU, 0.01f), same = 0;
+    for (int i = 0; i < 200; i++) series[i] = (float)((i * i) % 37) * 0.1f;
+    for (int i = 0; i < 6; i++)
+        if (!(w[i] = calloc(net.params, sizeof(float)))) rc = -1;
+    if (!rc) {
+        neap_hyper h = {.opt = NEAP_OPT_ADAM, .loss = NEAP_LOSS_HUBER, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .huber = 0.5f};
+        neap_data d = {.n = 150, .series = series, .length = 200, .stride = 1, .window = 9, .horizon = 1, .dilation = 1, .norm = NEAP_NORM_DELTA, .inv = 0.3f};
+        neap_state s[2] = {{w[0], w[1], w[2], 0}, {w[3], w[4], w[5], 0}};
+        neap_train_job j = {.net = &net, .hyper = &h, .train = &d, .batch = 32, .epochs = 2, .shuffle = 1, .seed = 3};
+        for (int i = 0; i < 2 && !rc; i++) {
+            const neap_kernels *k = i ? gpu : neap_kernels_cpu();
+            neap_net_seed(&net, s[i].w, 1);
+            j.state = &s[i];
+            rc = k->train(k, &j, 1, 1, NULL);
+        }
+        same = !rc && !memcmp(w[0], w[3], net.params * sizeof(float));
+    }
+    for (int i = 0; i < 6; i++) free(w[i]);
+    return same;
+}
+
 static void find(void) {
     const char *off = getenv("NEAP_CUDA");
     if (off && !strcmp(off, "off")) {
@@ -57,6 +82,9 @@ static void find(void) {
     if (!start) snprintf(why, sizeof why, "neap_cuda.so is of another kind: it has no entry point");
     else if (start(NEAP_KERNELS_ABI, &entry)) {
         snprintf(why, sizeof why, "%s", entry.error ? entry.error() : "neap_cuda.so does not start");
+        entry.kernels = NULL;
+    } else if (!self_check(entry.kernels)) {
+        snprintf(why, sizeof why, "the GPU does not give the CPU's bits (%s): it is not used", entry.error());
         entry.kernels = NULL;
     }
 }

@@ -26,6 +26,9 @@ typedef struct neap_plan {
     size_t shared_bytes;
 } neap_plan;
 
+#ifdef __CUDACC__
+__host__ __device__
+#endif
 static inline int plan_pad(int n, int to) { return (n + to - 1) / to * to; }
 
 /* Lays out for `rows` samples at a time; returns the shared memory it takes. */
@@ -53,7 +56,7 @@ static inline size_t plan_layout(neap_plan *p, int rows, int weights_shared) {
     p->y = at, at += plan_pad(rows * p->net.out, 4);
     p->loss = at, at += plan_pad(rows * p->net.out, 4);
     p->index = at, at += plan_pad(rows, 4);
-    p->flags = plan_pad(at, 4), at = p->flags + 32;
+    p->flags = plan_pad(at, 4), at = p->flags + 48; /* 2 flags, 8 doubles from 8, an f_rule from 24 */
     return p->shared_bytes = (size_t)at * sizeof(float);
 }
 
@@ -87,11 +90,10 @@ typedef struct fleet_job {
     int64_t t, epoch0;
     uint64_t seed;
     int batch, epochs, patience, shuffle;
-    const uint32_t *keys;           /* [epochs][NEAP_PERM_ROUNDS], hashed on the host */
-    neap_perm perm;                 /* all but the keys */
+    const neap_perm *perms;         /* [epochs], keys hashed on the host */
     double *train_loss, *val_loss;  /* [epochs] */
-    double best_loss;               /* out */
-    int epochs_done, best_epoch, stop; /* out; stop: set by the host to cancel */
+    double best_loss;               /* in and out, as the three below: a job runs in several launches */
+    int epochs_done, best_epoch, ended; /* ended: early stopping has decided */
 } fleet_job;
 
 typedef struct fleet_score {
