@@ -1,5 +1,5 @@
-/* compute.h: threads for long computations, so that the loop keeps serving. Jobs run in order of submission on at most `threads` threads, started when
-   needed; `run` is called on one of them and must look at neap_compute_stopping now and then; `done` is called on the loop thread, from
+/* compute.h: threads for long computations, so that the loop keeps serving. Jobs run in order of submission on at most `threads` threads, started
+   when needed; `run` is called on one of them and must look at neap_compute_stopping now and then; `done` is called on the loop thread, from
    neap_compute_drain, exactly once for every submitted job, also when the pool closes. */
 #ifndef NEAP_COMPUTE_H
 #define NEAP_COMPUTE_H

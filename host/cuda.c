@@ -46,7 +46,8 @@ static int self_check(const neap_kernels *gpu) {
         if (!(w[i] = calloc(net.params, sizeof(float)))) rc = -1;
     if (!rc) {
         neap_hyper h = {.opt = NEAP_OPT_ADAM, .loss = NEAP_LOSS_HUBER, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .huber = 0.5f};
-        neap_data d = {.n = 150, .series = series, .length = 200, .stride = 1, .window = 9, .horizon = 1, .dilation = 1, .norm = NEAP_NORM_DELTA, .inv = 0.3f};
+        neap_data d = {
+            .n = 150, .series = series, .length = 200, .stride = 1, .window = 9, .horizon = 1, .dilation = 1, .norm = NEAP_NORM_DELTA, .inv = 0.3f};
         neap_state s[2] = {{w[0], w[1], w[2], 0}, {w[3], w[4], w[5], 0}};
         neap_train_job j = {.net = &net, .hyper = &h, .train = &d, .batch = 32, .epochs = 2, .shuffle = 1, .seed = 3};
         for (int i = 0; i < 2 && !rc; i++) {

@@ -204,7 +204,8 @@ int neap_mlp_from_safe(neap_mlp **out, neap_safe *s) {
     int sizes[NEAP_MAX_LAYERS + 1], layers = 0, act = NEAP_ACT_RELU;
     const char *format = neap_safe_get_meta(s, "neap.format"), *text;
     for (int i = 0; i < s->metas; i++)
-        if (!strncmp(s->meta[i].key, "neap.", 5) && !s->checked) return corrupt(s, "it is one of neap's, but its checksum is gone: the file is damaged");
+        if (!strncmp(s->meta[i].key, "neap.", 5) && !s->checked)
+            return corrupt(s, "it is one of neap's, but its checksum is gone: the file is damaged");
     if (format && strcmp(format, FORMAT)) return corrupt(s, "it is no mlp checkpoint, or of a newer format");
     const neap_tensor *w;
     while (layers < NEAP_MAX_LAYERS && (w = find(s, "", layers, "weight", 2))) {

@@ -15,8 +15,8 @@ typedef struct neap_mlp {
     neap_hyper hyper; /* used where a call gives none */
     int act;
     uint64_t seed;
-    int64_t epochs;   /* epochs done: numbers the next shuffle */
-    neap_work work;   /* for steps and small predictions; grows */
+    int64_t epochs; /* epochs done: numbers the next shuffle */
+    neap_work work; /* for steps and small predictions; grows */
     const neap_kernels *kernels;
 } neap_mlp;
 
@@ -52,16 +52,18 @@ int neap_mlp_from_safe(neap_mlp **out, neap_safe *s);
 typedef struct neap_mlp_data {
     atomic_int refs;
     neap_data d;
-    int outputs; /* numbers per target; 0: none */
+    int outputs;                                     /* numbers per target; 0: none */
     neap_tensor series, target, starts, extra, x, y; /* what d points into; empty handles where unused */
 } neap_mlp_data;
 
-/* Rows: x [n x in], y [n x out] or empty for scoring. Float32; other dtypes and layouts are converted (a copy). 0, NEAP_ERR_SHAPE, NEAP_ERR_MEMORY. */
+/* Rows: x [n x in], y [n x out] or empty for scoring. Float32; other dtypes and layouts are converted (a copy). 0, NEAP_ERR_SHAPE, NEAP_ERR_MEMORY.
+ */
 int neap_mlp_rows(neap_mlp_data **out, const neap_tensor *x, const neap_tensor *y);
 
 /* Windows over a float series. *spec gives window, horizon, stride, dilation, norm, loc, inv, level, level_inv (pointers and counts in it are
    ignored); starts (i64, from 0) may be empty: every stride-th possible start; target empty: the series; extra: [length x extras] or empty.
-   `outputs` values from the horizon on are the target; every window and target must lie inside the series. NEAP_ERR_INVALID with a sentence in why. */
+   `outputs` values from the horizon on are the target; every window and target must lie inside the series. NEAP_ERR_INVALID with a sentence in why.
+ */
 int neap_mlp_windows(neap_mlp_data **out, const neap_data *spec, int outputs, const neap_tensor *series, const neap_tensor *target,
                      const neap_tensor *starts, const neap_tensor *extra, char *why, size_t size);
 void neap_mlp_data_unref(neap_mlp_data *d); /* NULL is fine */

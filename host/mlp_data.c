@@ -16,9 +16,7 @@ void neap_mlp_data_unref(neap_mlp_data *d) {
     free(d);
 }
 
-int neap_mlp_data_inputs(const neap_mlp_data *d) {
-    return d->d.x ? (int)d->x.shape[1] : d->d.window + (d->d.level != 0) + d->d.extras;
-}
+int neap_mlp_data_inputs(const neap_mlp_data *d) { return d->d.x ? (int)d->x.shape[1] : d->d.window + (d->d.level != 0) + d->d.extras; }
 
 /* float32 [n x k] whose rows are contiguous: a reference, or a converted copy */
 static int as_rows(neap_tensor *out, const neap_tensor *t) {
@@ -74,8 +72,10 @@ static int check(neap_mlp_data *d, int outputs, char *why, size_t size) {
     w->starts = neap_tensor_data(&d->starts);
     for (int64_t i = 0; i < w->n; i++)
         if (w->starts[i] < 0 || w->starts[i] > w->length - 1 - need || w->length <= need)
-            return snprintf(why, size, "start %lld (number %lld) leaves the series: window, horizon and outputs need %lld readings, the series has %lld",
-                            (long long)w->starts[i] + 1, (long long)i + 1, (long long)need + 1, length), rc;
+            return snprintf(why, size,
+                            "start %lld (number %lld) leaves the series: window, horizon and outputs need %lld readings, the series has %lld",
+                            (long long)w->starts[i] + 1, (long long)i + 1, (long long)need + 1, length),
+                   rc;
     return 0;
 }
 

@@ -188,7 +188,8 @@ static int tensor(reader *r, const char *name, neap_buf *key, neap_buf *value, u
         bytes *= shape[i];
         signed_shape[i] = (int64_t)shape[i];
     }
-    if (offset[0] > offset[1] || offset[1] > data_bytes) return fail(r->s, NEAP_ERR_CORRUPT, "tensor '%.40s' ends beyond the file: it is truncated", name);
+    if (offset[0] > offset[1] || offset[1] > data_bytes)
+        return fail(r->s, NEAP_ERR_CORRUPT, "tensor '%.40s' ends beyond the file: it is truncated", name);
     if (offset[1] - offset[0] != bytes) return fail(r->s, NEAP_ERR_CORRUPT, "tensor '%.40s' has the wrong size for its shape", name);
     *place = (range){offset[0], offset[1]};
 

@@ -27,9 +27,9 @@ typedef struct neap_storage {
 typedef struct neap_tensor {
     neap_storage *storage; /* NULL: an empty handle */
     neap_dtype dtype;
-    int dims;              /* 0: a single number */
+    int dims;                                            /* 0: a single number */
     int64_t shape[NEAP_MAX_DIMS], stride[NEAP_MAX_DIMS]; /* strides in elements */
-    int64_t offset;        /* first element */
+    int64_t offset;                                      /* first element */
 } neap_tensor;
 
 const char *neap_dtype_name(neap_dtype t); /* "u8", "i64", "f32", "f64" */
@@ -41,17 +41,17 @@ int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *sha
 /* Around memory that stays the caller's until release(data, ud); contiguous. */
 int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape, void *data, void (*release)(void *, void *), void *ud);
 neap_tensor neap_tensor_ref(const neap_tensor *t);
-void neap_tensor_unref(neap_tensor *t); /* clears the handle; harmless on an empty one */
-int neap_tensor_clone(neap_tensor *out, const neap_tensor *t);                    /* a contiguous copy */
-int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype);   /* contiguous, converted; a reference if nothing changes */
-int neap_tensor_contiguous(neap_tensor *out, const neap_tensor *t);               /* itself (a reference) if it is already */
-int neap_tensor_rand(neap_tensor *t, uint64_t seed, int normal);                  /* fills t: uniform [0,1) or standard normal */
+void neap_tensor_unref(neap_tensor *t);                                         /* clears the handle; harmless on an empty one */
+int neap_tensor_clone(neap_tensor *out, const neap_tensor *t);                  /* a contiguous copy */
+int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype); /* contiguous, converted; a reference if nothing changes */
+int neap_tensor_contiguous(neap_tensor *out, const neap_tensor *t);             /* itself (a reference) if it is already */
+int neap_tensor_rand(neap_tensor *t, uint64_t seed, int normal);                /* fills t: uniform [0,1) or standard normal */
 
 /* ---- looking ---- */
 int64_t neap_tensor_count(const neap_tensor *t);
 int neap_tensor_is_contiguous(const neap_tensor *t);
 int neap_tensor_same_shape(const neap_tensor *a, const neap_tensor *b);
-void *neap_tensor_data(const neap_tensor *t); /* address of the first element */
+void *neap_tensor_data(const neap_tensor *t);             /* address of the first element */
 double neap_tensor_get(const neap_tensor *t, int64_t at); /* element by position in storage (offset included) */
 void neap_tensor_put(const neap_tensor *t, int64_t at, double v);
 int64_t neap_tensor_get_int(const neap_tensor *t, int64_t at);
@@ -65,13 +65,14 @@ int neap_tensor_slice(neap_tensor *out, const neap_tensor *t, int dim, int64_t s
 int neap_tensor_transpose(neap_tensor *out, const neap_tensor *t, int a, int b);
 int neap_tensor_permute(neap_tensor *out, const neap_tensor *t, const int *order);
 int neap_tensor_unfold(neap_tensor *out, const neap_tensor *t, int dim, int64_t size, int64_t step); /* windows in a new last dimension */
-int neap_tensor_view(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape);        /* NEAP_ERR_INVALID: not contiguous; one -1 is inferred */
-int neap_tensor_reshape(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape);     /* a view, or a copy */
-int neap_tensor_expand(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape);      /* broadcast: stride 0 */
+int neap_tensor_view(neap_tensor *out, const neap_tensor *t, int dims,
+                     const int64_t *shape); /* NEAP_ERR_INVALID: not contiguous; one -1 is inferred */
+int neap_tensor_reshape(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape); /* a view, or a copy */
+int neap_tensor_expand(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape);  /* broadcast: stride 0 */
 
 /* ---- arithmetic (tensor_math.c) ---- */
 enum { NEAP_CMP_EQ, NEAP_CMP_NE, NEAP_CMP_LT, NEAP_CMP_LE, NEAP_CMP_GT, NEAP_CMP_GE };
-int neap_tensor_copy(const neap_tensor *to, const neap_tensor *from);   /* broadcasts, converts */
+int neap_tensor_copy(const neap_tensor *to, const neap_tensor *from); /* broadcasts, converts */
 int neap_tensor_fill(const neap_tensor *t, double v);
 int neap_tensor_broadcast(const neap_tensor *a, const neap_tensor *b, int *dims, int64_t *shape); /* 0 or NEAP_ERR_SHAPE */
 int neap_tensor_binary(neap_tensor *out, int op, const neap_tensor *a, const neap_tensor *b);
@@ -81,7 +82,7 @@ int neap_tensor_unary_into(const neap_tensor *to, int op, const neap_tensor *a);
 int neap_tensor_compare(neap_tensor *out, int cmp, const neap_tensor *a, const neap_tensor *b); /* u8: 0 or 1 */
 int neap_tensor_where(neap_tensor *out, const neap_tensor *cond, const neap_tensor *a, const neap_tensor *b);
 int neap_tensor_cat(neap_tensor *out, const neap_tensor *list, int n, int dim);
-int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *index); /* rows of dimension 0, by i64 index from 0 */
+int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *index);            /* rows of dimension 0, by i64 index from 0 */
 int neap_tensor_matmul(neap_tensor *out, const neap_tensor *a, const neap_tensor *b, int threads); /* [m x k][k x n], or with vectors */
 
 /* ---- reductions (tensor_reduce.c) ---- */

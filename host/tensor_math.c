@@ -365,12 +365,14 @@ int neap_tensor_matmul(neap_tensor *out, const neap_tensor *a, const neap_tensor
     if (rc) return rc;
     int64_t ar = a->dims == 2 ? a->stride[0] : 0, ac = a->stride[a->dims - 1], br = b->stride[0], bc = b->dims == 2 ? b->stride[1] : 0;
     if (c.dtype == NEAP_F32 && a->dtype == NEAP_F32 && b->dtype == NEAP_F32) {
-        rc = neap_kernels_cpu()->gemm((int)m, (int)n, (int)k, neap_tensor_data(a), ar, ac, neap_tensor_data(b), br, bc, neap_tensor_data(&c), n, threads);
+        rc = neap_kernels_cpu()->gemm((int)m, (int)n, (int)k, neap_tensor_data(a), ar, ac, neap_tensor_data(b), br, bc, neap_tensor_data(&c), n,
+                                      threads);
     } else {
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) {
                 double sum = 0;
-                for (int64_t p = 0; p < k; p++) sum += neap_tensor_get(a, a->offset + i * ar + p * ac) * neap_tensor_get(b, b->offset + p * br + j * bc);
+                for (int64_t p = 0; p < k; p++)
+                    sum += neap_tensor_get(a, a->offset + i * ar + p * ac) * neap_tensor_get(b, b->offset + p * br + j * bc);
                 neap_tensor_put(&c, i * n + j, sum);
             }
     }

@@ -80,7 +80,8 @@ static double *all_values(const neap_tensor *t, int64_t *n) {
 int neap_tensor_reduce_all(double *out, int red, const neap_tensor *t) {
     int64_t n = neap_tensor_count(t);
     if (n == 0 && (red == NEAP_ARGMIN || red == NEAP_ARGMAX)) return NEAP_ERR_SHAPE;
-    if (t->dtype == NEAP_F32 && n && neap_tensor_is_contiguous(t) && (red == NEAP_SUM || red == NEAP_MEAN || red == NEAP_NORM || red == NEAP_MIN || red == NEAP_MAX)) {
+    if (t->dtype == NEAP_F32 && n && neap_tensor_is_contiguous(t) &&
+        (red == NEAP_SUM || red == NEAP_MEAN || red == NEAP_NORM || red == NEAP_MIN || red == NEAP_MAX)) {
         int op = red == NEAP_MIN ? NEAP_RED_MIN : red == NEAP_MAX ? NEAP_RED_MAX : red == NEAP_NORM ? NEAP_RED_SUMSQ : NEAP_RED_SUM;
         double r = neap_kernels_cpu()->reduce(op, neap_tensor_data(t), (size_t)n);
         *out = red == NEAP_MEAN ? r / (double)n : red == NEAP_NORM ? sqrt(r) : r;

@@ -34,7 +34,8 @@ static int polled(const neap_progress *p) { return p && p->poll && p->poll(p->ud
 
 static int predict_one(const neap_kernels *k, neap_predict_job *j, neap_work *work, const neap_progress *p) {
     const neap_net *net = j->net;
-    int direct = j->data->x && !j->loss && net->ldx == j->data->ldx && !(net->layer[0].narrow && net->in < net->ldx); /* rows already laid out: no copy */
+    int direct =
+        j->data->x && !j->loss && net->ldx == j->data->ldx && !(net->layer[0].narrow && net->in < net->ldx); /* rows already laid out: no copy */
     double sum = 0.0;
     if (j->loss && j->data->x && !j->data->y) return NEAP_ERR_INVALID;
     for (int64_t at = 0; at < j->data->n; at += work->rows) {

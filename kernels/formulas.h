@@ -102,10 +102,10 @@ LANE_FN V f_loss(int loss, V z, V y, float huber, float scale, V *d) {
 /* The optimiser's numbers for one step, rounded once from double. */
 typedef struct f_rule {
     int opt;
-    float decay, keep;             /* L2: g += decay w.  Decoupled: w *= keep */
-    float b1, b1c, b2, b2c;        /* betas and 1 - betas; b1 is the momentum of sgd */
-    float unbias2, eps, step;      /* 1 / sqrt(1 - b2^t), eps, lr / (1 - b1^t) */
-    float scale;                   /* gradient scale from clipping, 1 = none */
+    float decay, keep;        /* L2: g += decay w.  Decoupled: w *= keep */
+    float b1, b1c, b2, b2c;   /* betas and 1 - betas; b1 is the momentum of sgd */
+    float unbias2, eps, step; /* 1 / sqrt(1 - b2^t), eps, lr / (1 - b1^t) */
+    float scale;              /* gradient scale from clipping, 1 = none */
 } f_rule;
 
 /* base^n by squaring: multiplications only, hence the same double everywhere. */

@@ -24,13 +24,13 @@ enum { NEAP_NORM_NONE, NEAP_NORM_AFFINE, NEAP_NORM_DELTA, NEAP_NORM_COUNT };
 
 /* One dense layer. Wide layers store W as [in][ld] (ld = outputs padded), narrow ones (under 8 outputs) as [out][ld] (ld = inputs padded). */
 typedef struct neap_layer {
-    int in, out;  /* true sizes */
-    int act;      /* NEAP_ACT_* */
-    int narrow;   /* 1: output-major weights, forward by 16-lane dot products */
-    long ld;      /* floats from one weight row to the next */
-    long ldh;     /* floats from one sample's activations to the next */
-    size_t w, b;  /* where weights and bias start in the parameter array */
-    size_t nw;    /* floats of the weight block, padding included */
+    int in, out; /* true sizes */
+    int act;     /* NEAP_ACT_* */
+    int narrow;  /* 1: output-major weights, forward by 16-lane dot products */
+    long ld;     /* floats from one weight row to the next */
+    long ldh;    /* floats from one sample's activations to the next */
+    size_t w, b; /* where weights and bias start in the parameter array */
+    size_t nw;   /* floats of the weight block, padding included */
 } neap_layer;
 
 typedef struct neap_net {
@@ -112,12 +112,12 @@ typedef struct neap_train_job {
     const neap_data *train, *val; /* val may be NULL */
     int batch, epochs, patience, shuffle;
     uint64_t seed;
-    int64_t epoch0;                 /* number of the first epoch: chooses its shuffle */
-    float *best;                    /* [net->params] room for the best weights, or NULL */
-    double *train_loss, *val_loss;  /* [epochs], or NULL */
-    double best_loss;               /* out: best validation loss */
-    int epochs_done, best_epoch;    /* out; best_epoch counts from 1, 0 = none */
-    int status;                     /* out: 0, NEAP_ERR_CANCELLED, or NEAP_ERR_INVALID for an empty data set */
+    int64_t epoch0;                /* number of the first epoch: chooses its shuffle */
+    float *best;                   /* [net->params] room for the best weights, or NULL */
+    double *train_loss, *val_loss; /* [epochs], or NULL */
+    double best_loss;              /* out: best validation loss */
+    int epochs_done, best_epoch;   /* out; best_epoch counts from 1, 0 = none */
+    int status;                    /* out: 0, NEAP_ERR_CANCELLED, or NEAP_ERR_INVALID for an empty data set */
 } neap_train_job;
 
 /* One model's scoring: out[n][net->out]; with `loss` also the mean loss of the job's data (hyper chooses which). */
@@ -139,8 +139,26 @@ typedef struct neap_progress {
 
 enum { NEAP_OP_ADD, NEAP_OP_SUB, NEAP_OP_MUL, NEAP_OP_DIV, NEAP_OP_MIN, NEAP_OP_MAX, NEAP_OP_POW, NEAP_OP_BINARY_COUNT };
 enum {
-    NEAP_OP_NEG, NEAP_OP_ABS, NEAP_OP_SQRT, NEAP_OP_SQUARE, NEAP_OP_EXP, NEAP_OP_LOG, NEAP_OP_TANH, NEAP_OP_SIGMOID, NEAP_OP_RELU, NEAP_OP_GELU,
-    NEAP_OP_SIN, NEAP_OP_COS, NEAP_OP_FLOOR, NEAP_OP_CEIL, NEAP_OP_ROUND, NEAP_OP_ASINH, NEAP_OP_SIGN, NEAP_OP_LOG1P, NEAP_OP_EXPM1, NEAP_OP_UNARY_COUNT
+    NEAP_OP_NEG,
+    NEAP_OP_ABS,
+    NEAP_OP_SQRT,
+    NEAP_OP_SQUARE,
+    NEAP_OP_EXP,
+    NEAP_OP_LOG,
+    NEAP_OP_TANH,
+    NEAP_OP_SIGMOID,
+    NEAP_OP_RELU,
+    NEAP_OP_GELU,
+    NEAP_OP_SIN,
+    NEAP_OP_COS,
+    NEAP_OP_FLOOR,
+    NEAP_OP_CEIL,
+    NEAP_OP_ROUND,
+    NEAP_OP_ASINH,
+    NEAP_OP_SIGN,
+    NEAP_OP_LOG1P,
+    NEAP_OP_EXPM1,
+    NEAP_OP_UNARY_COUNT
 };
 enum { NEAP_RED_SUM, NEAP_RED_MIN, NEAP_RED_MAX, NEAP_RED_SUMSQ, NEAP_RED_COUNT };
 
@@ -148,7 +166,8 @@ typedef struct neap_kernels {
     uint32_t abi;
     const char *name; /* "scalar", "avx2", "avx512", "cuda" */
 
-    /* mlp, whole jobs: n models over `threads` threads (CPU) or one launch (CUDA). Returns 0 or the first job's NEAP_ERR_*; each job has its status. */
+    /* mlp, whole jobs: n models over `threads` threads (CPU) or one launch (CUDA). Returns 0 or the first job's NEAP_ERR_*; each job has its status.
+     */
     int (*train)(const struct neap_kernels *k, neap_train_job *jobs, size_t n, int threads, const neap_progress *p);
     int (*predict)(const struct neap_kernels *k, neap_predict_job *jobs, size_t n, int threads, const neap_progress *p);
 
@@ -158,7 +177,8 @@ typedef struct neap_kernels {
     double (*step)(const neap_net *net, const neap_hyper *h, neap_state *s, const float *x, long ldx, const float *y, int n, neap_work *work);
     void (*forward)(const neap_net *net, const float *w, const float *x, long ldx, int n, float *out, neap_work *work);
 
-    /* tensors, float32, contiguous. a_step and b_step are 0 (one value) or 1. gemm: c[m][n] = a[m][k] b[k][n] (+ c if accumulate), any strides for a. */
+    /* tensors, float32, contiguous. a_step and b_step are 0 (one value) or 1. gemm: c[m][n] = a[m][k] b[k][n] (+ c if accumulate), any strides for a.
+     */
     void (*unary)(int op, const float *a, float *c, size_t n);
     void (*binary)(int op, const float *a, int a_step, const float *b, int b_step, float *c, size_t n);
     double (*reduce)(int op, const float *a, size_t n);

@@ -1,14 +1,15 @@
 /* matmul.h: general matrix product for tensors, built on the tiles: both operands are packed into panels that fit L1 and L2 (any strides, so a
-   transposed view costs nothing), threads take blocks of rows. The depth is cut into blocks, so this is not the written order of the network's products. */
+   transposed view costs nothing), threads take blocks of rows. The depth is cut into blocks, so this is not the written order of the network's
+   products. */
 #ifndef NEAP_MATMUL_H
 #define NEAP_MATMUL_H
 #include <pthread.h>
 #include <stdlib.h>
 #include "host/err.h"
 
-#define MM_K 256              /* depth of a panel */
-#define MM_M 96               /* rows of a packed block of a */
-#define MM_N (TILE_C * LANE)  /* columns of a strip of b */
+#define MM_K 256             /* depth of a panel */
+#define MM_M 96              /* rows of a packed block of a */
+#define MM_N (TILE_C * LANE) /* columns of a strip of b */
 
 typedef struct mm_job {
     int m, n, k, lo, hi; /* lo..hi: this thread's rows */
@@ -71,7 +72,8 @@ static void *mm_part(void *arg) {
 }
 
 /* k may be 0: c becomes zero. Returns 0 or NEAP_ERR_MEMORY. */
-static int simd_gemm(int m, int n, int k, const float *a, long a_row, long a_col, const float *b, long b_row, long b_col, float *c, long ldc, int threads) {
+static int simd_gemm(int m, int n, int k, const float *a, long a_row, long a_col, const float *b, long b_row, long b_col, float *c, long ldc,
+                     int threads) {
     mm_job part[64];
     pthread_t thread[64];
     int count = threads > 64 ? 64 : threads, started = 0, rc = 0;

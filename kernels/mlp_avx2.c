@@ -6,7 +6,17 @@
 #include "kernels/simd.h"
 
 const neap_kernels neap_kernels_avx2 = {
-    .abi = NEAP_KERNELS_ABI, .name = "avx2", .train = drive_train, .predict = drive_predict, .gather = gather_rows, .shuffle = perm_fill,
-    .step = simd_step, .forward = simd_forward, .unary = ops_unary, .binary = ops_binary, .reduce = ops_reduce, .gemm = simd_gemm,
+    .abi = NEAP_KERNELS_ABI,
+    .name = "avx2",
+    .train = drive_train,
+    .predict = drive_predict,
+    .gather = gather_rows,
+    .shuffle = perm_fill,
+    .step = simd_step,
+    .forward = simd_forward,
+    .unary = ops_unary,
+    .binary = ops_binary,
+    .reduce = ops_reduce,
+    .gemm = simd_gemm,
 };
 #endif

@@ -70,16 +70,14 @@ void neap_net_seed(const neap_net *net, float *w, uint64_t seed) {
 void neap_net_export(const neap_net *net, const float *w, int layer, float *weight, float *bias) {
     const neap_layer *l = &net->layer[layer];
     for (int o = 0; weight && o < l->out; o++)
-        for (int k = 0; k < l->in; k++)
-            weight[(size_t)o * l->in + k] = w[l->w + (l->narrow ? (size_t)o * l->ld + k : (size_t)k * l->ld + o)];
+        for (int k = 0; k < l->in; k++) weight[(size_t)o * l->in + k] = w[l->w + (l->narrow ? (size_t)o * l->ld + k : (size_t)k * l->ld + o)];
     if (bias) memcpy(bias, w + l->b, (size_t)l->out * sizeof *bias);
 }
 
 void neap_net_import(const neap_net *net, float *w, int layer, const float *weight, const float *bias) {
     const neap_layer *l = &net->layer[layer];
     for (int o = 0; weight && o < l->out; o++)
-        for (int k = 0; k < l->in; k++)
-            w[l->w + (l->narrow ? (size_t)o * l->ld + k : (size_t)k * l->ld + o)] = weight[(size_t)o * l->in + k];
+        for (int k = 0; k < l->in; k++) w[l->w + (l->narrow ? (size_t)o * l->ld + k : (size_t)k * l->ld + o)] = weight[(size_t)o * l->in + k];
     if (bias) memcpy(w + l->b, bias, (size_t)l->out * sizeof *bias);
 }
 

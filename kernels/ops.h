@@ -4,24 +4,24 @@
 #define NEAP_OPS_H
 #include <math.h>
 
-#define OPS_MAP(expr)                                                                                                  \
-    for (size_t i = 0; i < n; i++) {                                                                                   \
-        float x = a[i];                                                                                                \
-        c[i] = (expr);                                                                                                 \
-    }                                                                                                                  \
+#define OPS_MAP(expr)                                                                                                                                \
+    for (size_t i = 0; i < n; i++) {                                                                                                                 \
+        float x = a[i];                                                                                                                              \
+        c[i] = (expr);                                                                                                                               \
+    }                                                                                                                                                \
     break
 
 /* Applies a lane function to n floats; the ragged end goes through a small buffer. */
-#define OPS_LANES(expr)                                                                                                \
-    for (size_t i = 0; i < n; i += LANE) {                                                                             \
-        float tail[LANE] = {0};                                                                                        \
-        size_t m = n - i < LANE ? n - i : LANE;                                                                        \
-        if (m < LANE) memcpy(tail, a + i, m * sizeof(float));                                                          \
-        V x = v_load(m < LANE ? tail : a + i), gate;                                                                   \
-        (void)gate;                                                                                                    \
-        v_store(tail, (expr));                                                                                         \
-        memcpy(c + i, tail, m * sizeof(float));                                                                        \
-    }                                                                                                                  \
+#define OPS_LANES(expr)                                                                                                                              \
+    for (size_t i = 0; i < n; i += LANE) {                                                                                                           \
+        float tail[LANE] = {0};                                                                                                                      \
+        size_t m = n - i < LANE ? n - i : LANE;                                                                                                      \
+        if (m < LANE) memcpy(tail, a + i, m * sizeof(float));                                                                                        \
+        V x = v_load(m < LANE ? tail : a + i), gate;                                                                                                 \
+        (void)gate;                                                                                                                                  \
+        v_store(tail, (expr));                                                                                                                       \
+        memcpy(c + i, tail, m * sizeof(float));                                                                                                      \
+    }                                                                                                                                                \
     break
 
 LANE_FN V ops_exp(V x) {
@@ -56,17 +56,17 @@ static void ops_unary(int op, const float *a, float *c, size_t n) {
     }
 }
 
-#define OPS_ZIP(expr)                                                                                                  \
-    if (a_step && b_step)                                                                                              \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            float x = a[i], y = b[i];                                                                                  \
-            c[i] = (expr);                                                                                             \
-        }                                                                                                              \
-    else                                                                                                               \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            float x = a[a_step ? i : 0], y = b[b_step ? i : 0];                                                        \
-            c[i] = (expr);                                                                                             \
-        }                                                                                                              \
+#define OPS_ZIP(expr)                                                                                                                                \
+    if (a_step && b_step)                                                                                                                            \
+        for (size_t i = 0; i < n; i++) {                                                                                                             \
+            float x = a[i], y = b[i];                                                                                                                \
+            c[i] = (expr);                                                                                                                           \
+        }                                                                                                                                            \
+    else                                                                                                                                             \
+        for (size_t i = 0; i < n; i++) {                                                                                                             \
+            float x = a[a_step ? i : 0], y = b[b_step ? i : 0];                                                                                      \
+            c[i] = (expr);                                                                                                                           \
+        }                                                                                                                                            \
     break
 
 static void ops_binary(int op, const float *a, int a_step, const float *b, int b_step, float *c, size_t n) {

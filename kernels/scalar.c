@@ -1,5 +1,5 @@
-/* scalar.c: the reference backend, plain loops that follow the definitions in kernels.h word by word. It is the root of trust (checked against float64
-   and numeric gradients) and what runs on a CPU without AVX2. Every faster backend must give its bits. */
+/* scalar.c: the reference backend, plain loops that follow the definitions in kernels.h word by word. It is the root of trust (checked against
+   float64 and numeric gradients) and what runs on a CPU without AVX2. Every faster backend must give its bits. */
 #include "kernels/lane_scalar.h"
 #include "kernels/formulas.h"
 #include "kernels/gather.h"
@@ -109,6 +109,16 @@ static int scalar_gemm(int m, int n, int k, const float *a, long a_row, long a_c
 }
 
 const neap_kernels neap_kernels_scalar = {
-    .abi = NEAP_KERNELS_ABI, .name = "scalar", .train = drive_train, .predict = drive_predict, .gather = gather_rows, .shuffle = perm_fill,
-    .step = scalar_step, .forward = scalar_forward, .unary = ops_unary, .binary = ops_binary, .reduce = ops_reduce, .gemm = scalar_gemm,
+    .abi = NEAP_KERNELS_ABI,
+    .name = "scalar",
+    .train = drive_train,
+    .predict = drive_predict,
+    .gather = gather_rows,
+    .shuffle = perm_fill,
+    .step = scalar_step,
+    .forward = scalar_forward,
+    .unary = ops_unary,
+    .binary = ops_binary,
+    .reduce = ops_reduce,
+    .gemm = scalar_gemm,
 };

@@ -1,6 +1,6 @@
 /* simd.h: the fused trainer for vector CPUs, one source compiled for 8 lanes (mlp_avx2.c) and for 16 (mlp_avx512.c). A chunk of samples goes
-   forward and back while its activations are in L2; bias, activation, gate and optimiser run in the tiles' ends. Same definitions as scalar.c, same bits.
-   With a team, members cut forward and delta work over samples and gradient work over weight rows (never over a sum), meeting at barriers. */
+   forward and back while its activations are in L2; bias, activation, gate and optimiser run in the tiles' ends. Same definitions as scalar.c, same
+   bits. With a team, members cut forward and delta work over samples and gradient work over weight rows (never over a sum), meeting at barriers. */
 #include "kernels/formulas.h"
 #include "kernels/gather.h"
 #include "kernels/perm.h"
@@ -31,8 +31,7 @@ static __attribute__((noinline)) void act_pass(int act, float leak, float *h, fl
 }
 
 static __attribute__((noinline)) void gate_pass(int act, float leak, float *d, const float *h, const float *g, long n) {
-    for (long i = 0; i < n; i += LANE)
-        v_store(d + i, f_gate(act, v_load(d + i), v_load(h + i), g ? v_load(g + i) : v_set1(0.0f), leak));
+    for (long i = 0; i < n; i += LANE) v_store(d + i, f_gate(act, v_load(d + i), v_load(h + i), g ? v_load(g + i) : v_set1(0.0f), leak));
 }
 
 /* A narrow layer's outputs, one dot product each. */
@@ -47,7 +46,15 @@ static void layer_forward(const neap_layer *l, const float *w, float leak, const
         narrow_forward(l, w, leak, x, ldx, n, h, g);
         return;
     }
-    tile_job j = {.a = x, .a_row = ldx, .a_k = 1, .b = w + l->w, .ldb = l->ld, .k = l->in, .c = h, .ldc = l->ldh, .bias = w + l->b,
+    tile_job j = {.a = x,
+                  .a_row = ldx,
+                  .a_k = 1,
+                  .b = w + l->w,
+                  .ldb = l->ld,
+                  .k = l->in,
+                  .c = h,
+                  .ldc = l->ldh,
+                  .bias = w + l->b,
                   .relu = l->act == NEAP_ACT_RELU};
     tile_forward(&j, n, l->ld);
     if (l->act > NEAP_ACT_RELU) act_pass(l->act, leak, h, g, n * l->ldh);
@@ -97,8 +104,16 @@ static void output_delta(const step_job *s, const float *y, float *losses, int l
 static void layer_delta(const step_job *s, int k, const float *d, float *below, int lo, int hi) {
     const neap_layer *l = &s->net->layer[k], *b = l - 1;
     const float *w = s->s->w + l->w, *h = s->work->h[k - 1] + lo * b->ldh, *g = s->work->g[k - 1];
-    tile_job j = {.a = d + lo * l->ldh, .a_row = l->ldh, .a_k = 1, .b = l->narrow ? w : s->work->wt[k], .ldb = l->narrow ? l->ld : b->ldh,
-                  .k = l->out, .c = below + lo * b->ldh, .ldc = b->ldh, .h = h, .relu = b->act == NEAP_ACT_RELU};
+    tile_job j = {.a = d + lo * l->ldh,
+                  .a_row = l->ldh,
+                  .a_k = 1,
+                  .b = l->narrow ? w : s->work->wt[k],
+                  .ldb = l->narrow ? l->ld : b->ldh,
+                  .k = l->out,
+                  .c = below + lo * b->ldh,
+                  .ldc = b->ldh,
+                  .h = h,
+                  .relu = b->act == NEAP_ACT_RELU};
     tile_delta(&j, hi - lo, b->ldh);
     if (b->act > NEAP_ACT_RELU) gate_pass(b->act, s->net->leak, below + lo * b->ldh, h, g ? g + lo * b->ldh : NULL, (hi - lo) * b->ldh);
 }
@@ -142,8 +157,19 @@ static void layer_grad(const step_job *s, int k, const float *in, long ldin, con
     const float *a = l->narrow ? d : in, *b = l->narrow ? in : d;
     long lda = l->narrow ? l->ldh : ldin, ldb = l->narrow ? ldin : l->ldh;
     int count = l->narrow ? l->out : l->in, lo = (int)((long)count * member / size), hi = (int)((long)count * (member + 1) / size);
-    tile_job j = {.a = a, .a_row = 1, .a_k = lda, .b = b, .ldb = ldb, .k = rows, .c = grad, .ldc = l->ld, .resume = resume, .rule = &s->rule,
-                  .w = s->s->w + l->w, .m = s->s->m + l->w, .v = s->s->v + l->w};
+    tile_job j = {.a = a,
+                  .a_row = 1,
+                  .a_k = lda,
+                  .b = b,
+                  .ldb = ldb,
+                  .k = rows,
+                  .c = grad,
+                  .ldc = l->ld,
+                  .resume = resume,
+                  .rule = &s->rule,
+                  .w = s->s->w + l->w,
+                  .m = s->s->m + l->w,
+                  .v = s->s->v + l->w};
     if (last) tile_update(&j, lo, hi, l->ld);
     else tile_grad(&j, lo, hi, l->ld);
     if (member == 0) bias_grad(s, l, d, rows, resume, last);
@@ -169,7 +195,7 @@ static void transpose(const float *w, int in, long ld, int out, float *wt, long 
         }
 }
 
-#define MEET                                                                                                           \
+#define MEET                                                                                                                                         \
     if (size > 1) neap_team_barrier(s->work->team)
 
 static void step_part(void *arg, int member, int size) {
@@ -178,7 +204,8 @@ static void step_part(void *arg, int member, int size) {
     neap_work *work = s->work;
     int chunk = size > 1 ? TEAM_CHUNK : NEAP_CHUNK;
     for (int k = 1 + member; k < net->layers; k += size)
-        if (work->wt[k]) transpose(s->s->w + net->layer[k].w, net->layer[k].in, net->layer[k].ld, net->layer[k].out, work->wt[k], net->layer[k - 1].ldh);
+        if (work->wt[k])
+            transpose(s->s->w + net->layer[k].w, net->layer[k].in, net->layer[k].ld, net->layer[k].out, work->wt[k], net->layer[k - 1].ldh);
     for (int at = 0; at < s->n; at += chunk) {
         int rows = s->n - at < chunk ? s->n - at : chunk, resume = at > 0, last = at + rows == s->n && s->h->clip <= 0.0f;
         int lo = (int)((long)rows * member / size), hi = (int)((long)rows * (member + 1) / size);

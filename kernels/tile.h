@@ -77,16 +77,16 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
 #pragma GCC unroll 8
             for (int c = 0; c < C; c++) acc[r][c] = v_load(j->c + (row + r) * j->ldc + col + c * LANE);
 
-#define TILE_STEP                                                                                                      \
-    do {                                                                                                               \
-        V bv[TILE_C];                                                                                                  \
-        _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                              \
-        _Pragma("GCC unroll 8") for (int r = 0; r < R; r++) {                                                          \
-            V av = v_set1(a[r * a_row]);                                                                               \
-            _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);               \
-        }                                                                                                              \
-        a += a_k;                                                                                                      \
-        b += ldb;                                                                                                      \
+#define TILE_STEP                                                                                                                                    \
+    do {                                                                                                                                             \
+        V bv[TILE_C];                                                                                                                                \
+        _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                                                            \
+        _Pragma("GCC unroll 8") for (int r = 0; r < R; r++) {                                                                                        \
+            V av = v_set1(a[r * a_row]);                                                                                                             \
+            _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);                                             \
+        }                                                                                                                                            \
+        a += a_k;                                                                                                                                    \
+        b += ldb;                                                                                                                                    \
     } while (0)
 
     int k = j->k;

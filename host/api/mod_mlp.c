@@ -97,10 +97,11 @@ static const float *rows(lua_State *L, int idx, int want, const char *op, const 
     char shape[160];
     neap_tensor *given = tensor_from(L, idx, -1, op), *t = given;
     int vector = t->dims == 1 && (t->shape[0] == want || want == 1);
-    if (t->dims != 2 && !vector) luaL_error(L, "%s: %s has shape %s, expected [n x %d]", op, what, neap_tensor_shape_text(t, shape, sizeof shape), want);
+    if (t->dims != 2 && !vector)
+        luaL_error(L, "%s: %s has shape %s, expected [n x %d]", op, what, neap_tensor_shape_text(t, shape, sizeof shape), want);
     if (t->dims == 2 && t->shape[1] != want)
-        luaL_error(L, "%s: %s %s does not fit layer %d, which has %d %s (%I vs %d)", op, what, neap_tensor_shape_text(t, shape, sizeof shape), layer, want,
-                   layer == 1 ? "inputs" : "outputs", (lua_Integer)t->shape[1], want);
+        luaL_error(L, "%s: %s %s does not fit layer %d, which has %d %s (%I vs %d)", op, what, neap_tensor_shape_text(t, shape, sizeof shape), layer,
+                   want, layer == 1 ? "inputs" : "outputs", (lua_Integer)t->shape[1], want);
     if (t->dtype != NEAP_F32 || (t->shape[t->dims - 1] > 1 && t->stride[t->dims - 1] != 1)) {
         t = tensor_slot(L);
         tensor_must(L, neap_tensor_cast(t, given, NEAP_F32), op, given, NULL);
@@ -282,8 +283,9 @@ static int core_isa(lua_State *L) { return lua_pushstring(L, neap_kernels_cpu()-
 int luaopen_neap_mlp_core(lua_State *L);
 int luaopen_neap_mlp_core(lua_State *L) {
     static const luaL_Reg functions[] = {{"new", core_new}, {"load", core_load}, {"isa", core_isa}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"step", mlp_m_step}, {"forward", mlp_m_forward}, {"info", mlp_m_info}, {"hash", mlp_m_hash},
-                                       {"configure", mlp_m_configure}, {"clone", mlp_m_clone}, {"layer", mlp_m_layer}, {"save", mlp_m_save}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"step", mlp_m_step},   {"forward", mlp_m_forward},     {"info", mlp_m_info},
+                                       {"hash", mlp_m_hash},   {"configure", mlp_m_configure}, {"clone", mlp_m_clone},
+                                       {"layer", mlp_m_layer}, {"save", mlp_m_save},           {NULL, NULL}};
     static const luaL_Reg metamethods[] = {{"__gc", mlp_gc}, {"__tostring", mlp_mt_tostring}, {NULL, NULL}};
     lua_getglobal(L, "require"); /* tensors' metatable must be there */
     lua_pushliteral(L, "neap.tensor");

@@ -47,12 +47,18 @@ static int core_rows(lua_State *L) {
     return 1;
 }
 
-/* windows(series, target|nil, starts|nil, extra|nil, window, horizon, stride, dilation, norm, loc, inv, level_inv|nil, outputs): starts count from 1 */
+/* windows(series, target|nil, starts|nil, extra|nil, window, horizon, stride, dilation, norm, loc, inv, level_inv|nil, outputs): starts count from 1
+ */
 static int core_windows(lua_State *L) {
     neap_tensor none = {0}, *in[4] = {&none, &none, &none, &none};
-    neap_data spec = {.window = (int)luaL_checkinteger(L, 5), .horizon = (int)luaL_checkinteger(L, 6), .stride = luaL_checkinteger(L, 7),
-                      .dilation = luaL_checkinteger(L, 8), .loc = (float)luaL_checknumber(L, 10), .inv = (float)luaL_checknumber(L, 11),
-                      .level = !lua_isnil(L, 12), .level_inv = (float)luaL_optnumber(L, 12, 0)};
+    neap_data spec = {.window = (int)luaL_checkinteger(L, 5),
+                      .horizon = (int)luaL_checkinteger(L, 6),
+                      .stride = luaL_checkinteger(L, 7),
+                      .dilation = luaL_checkinteger(L, 8),
+                      .loc = (float)luaL_checknumber(L, 10),
+                      .inv = (float)luaL_checknumber(L, 11),
+                      .level = !lua_isnil(L, 12),
+                      .level_inv = (float)luaL_optnumber(L, 12, 0)};
     const char *norm = luaL_checkstring(L, 9);
     lua_Integer outputs = luaL_checkinteger(L, 13);
     char why[200];
@@ -60,7 +66,8 @@ static int core_windows(lua_State *L) {
     while (neap_norm_names[spec.norm] && strcmp(neap_norm_names[spec.norm], norm)) spec.norm++;
     if (!neap_norm_names[spec.norm]) {
         const char *near = err_nearest(norm, neap_norm_names);
-        return luaL_error(L, near ? "windows: unknown norm '%s', did you mean '%s'?" : "windows: unknown norm '%s'; there are delta, affine, none", norm, near);
+        return luaL_error(L, near ? "windows: unknown norm '%s', did you mean '%s'?" : "windows: unknown norm '%s'; there are delta, affine, none",
+                          norm, near);
     }
     lua_settop(L, 13);
     for (int i = 0; i < 4; i++) {
@@ -116,7 +123,8 @@ static void batch_tensors(lua_State *L, const neap_mlp_data *d, int64_t n, neap_
 static int data_m_rows(lua_State *L) {
     neap_mlp_data *d = data_check(L, 1);
     lua_Integer first = luaL_optinteger(L, 2, 1), last = luaL_optinteger(L, 3, d->d.n);
-    if (d->d.n && (first < 1 || last > d->d.n || last < first - 1)) return luaL_error(L, "rows: %I to %I leaves 1..%I", first, last, (lua_Integer)d->d.n);
+    if (d->d.n && (first < 1 || last > d->d.n || last < first - 1))
+        return luaL_error(L, "rows: %I to %I leaves 1..%I", first, last, (lua_Integer)d->d.n);
     neap_tensor *x, *y;
     if (last - first + 1 > INT32_MAX) return luaL_error(L, "rows: too many at once");
     batch_tensors(L, d, last - first + 1, &x, &y);
@@ -180,13 +188,15 @@ static int data_m_outputs(lua_State *L) { return lua_pushinteger(L, data_check(L
 
 static int data_mt_tostring(lua_State *L) {
     neap_mlp_data *d = data_check(L, 1);
-    lua_pushfstring(L, "data set: %I %s, %d inputs, %d targets each", (lua_Integer)d->d.n, d->d.x ? "rows" : "windows", neap_mlp_data_inputs(d), d->outputs);
+    lua_pushfstring(L, "data set: %I %s, %d inputs, %d targets each", (lua_Integer)d->d.n, d->d.x ? "rows" : "windows", neap_mlp_data_inputs(d),
+                    d->outputs);
     return 1;
 }
 
 void mlp_add_data(lua_State *L, int module, int data_methods) {
     static const luaL_Reg functions[] = {{"rows", core_rows}, {"windows", core_windows}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"rows", data_m_rows}, {"_batches", data_m_batches}, {"inputs", data_m_inputs}, {"outputs", data_m_outputs}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"rows", data_m_rows}, {"_batches", data_m_batches}, {"inputs", data_m_inputs}, {"outputs", data_m_outputs}, {NULL, NULL}};
     static const luaL_Reg metamethods[] = {{"__gc", data_gc}, {"__len", data_mt_len}, {"__tostring", data_mt_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, DATA_META);
     luaL_setfuncs(L, metamethods, 0);

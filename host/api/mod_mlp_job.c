@@ -202,8 +202,8 @@ static int push_results(lua_State *L, mlp_job *j) {
 
 static int finish(lua_State *L, mlp_job *j) {
     if (j->rc == NEAP_ERR_CANCELLED || j->rc == NEAP_ERR_MEMORY || j->rc == NEAP_ERR_UNSUPPORTED || j->rc == NEAP_ERR_IO)
-        return err_code(L, j->rc, "%s%s%s", j->training ? "training" : "scoring", strcmp(j->kernels->name, "cuda") ? "" : " on cuda: ",
-                        strcmp(j->kernels->name, "cuda") ? "" : neap_cuda_error());
+        return err_code(L, j->rc, "%s%s%s", j->training ? "training" : "scoring",
+                        strcmp(j->kernels->name, "cuda") ? "" : " on cuda: ", strcmp(j->kernels->name, "cuda") ? "" : neap_cuda_error());
     return push_results(L, j);
 }
 
@@ -219,7 +219,8 @@ static int job_start(lua_State *L, mlp_job *j, double flop) {
     for (size_t i = 0; i < j->n; i++) {
         item *it = &j->items[i];
         if (it->model->busy && j->training)
-            return luaL_error(L, "training: model %d is in use by another task, or twice in this call; wait for that first, or work on a clone", (int)i + 1);
+            return luaL_error(L, "training: model %d is in use by another task, or twice in this call; wait for that first, or work on a clone",
+                              (int)i + 1);
         if (it->model->busy && !it->locked) { /* the same model may score several data sets in one call */
             int ours = 0;
             for (size_t k = 0; k < i && !ours; k++) ours = j->items[k].model == it->model && j->items[k].locked;
@@ -379,7 +380,8 @@ static int core_cuda(lua_State *L) {
 }
 
 void mlp_add_jobs(lua_State *L, int module, int mlp_methods) {
-    static const luaL_Reg functions[] = {{"train", core_train}, {"predict", core_predict}, {"threads", core_threads}, {"cuda", core_cuda}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"train", core_train}, {"predict", core_predict}, {"threads", core_threads}, {"cuda", core_cuda}, {NULL, NULL}};
     lua_pushvalue(L, module);
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);

@@ -147,7 +147,8 @@ static int tensor_from_string(lua_State *L) {
     size_t size = neap_dtype_size((neap_dtype)m.dtype), want = 1;
     if (named) shape[0] = (int64_t)(len / size);
     for (int i = 0; i < dims; i++) want *= (size_t)shape[i];
-    if (want * size != len) return luaL_error(L, "from_string: %d bytes do not make %d elements of %s", (int)len, (int)want, neap_dtype_name((neap_dtype)m.dtype));
+    if (want * size != len)
+        return luaL_error(L, "from_string: %d bytes do not make %d elements of %s", (int)len, (int)want, neap_dtype_name((neap_dtype)m.dtype));
     neap_tensor *t = make(L, "from_string", m.dtype, dims, shape);
     memcpy(neap_tensor_data(t), bytes, len);
     return 1;
@@ -231,9 +232,17 @@ static int tensor_call(lua_State *L) {
 
 static int tensor_is(lua_State *L) { return lua_pushboolean(L, tensor_test(L, 1) != NULL), 1; }
 
-static const luaL_Reg functions[] = {
-    {"zeros", tensor_zeros}, {"ones", tensor_ones}, {"full", tensor_full}, {"rand", tensor_rand}, {"randn", tensor_randn}, {"arange", tensor_arange},
-    {"linspace", tensor_linspace}, {"from_string", tensor_from_string}, {"is", tensor_is}, {"live_bytes", tensor_live_bytes}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"zeros", tensor_zeros},
+                                     {"ones", tensor_ones},
+                                     {"full", tensor_full},
+                                     {"rand", tensor_rand},
+                                     {"randn", tensor_randn},
+                                     {"arange", tensor_arange},
+                                     {"linspace", tensor_linspace},
+                                     {"from_string", tensor_from_string},
+                                     {"is", tensor_is},
+                                     {"live_bytes", tensor_live_bytes},
+                                     {NULL, NULL}};
 
 int luaopen_neap_tensor(lua_State *L);
 int luaopen_neap_tensor(lua_State *L) {

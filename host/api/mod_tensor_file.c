@@ -29,7 +29,8 @@ void tensor_safe_meta(lua_State *L, neap_safe *s, int idx) {
         if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "metadata keys are strings, got a %s", luaL_typename(L, -2));
         int type = lua_type(L, -1);
         if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN)
-            luaL_error(L, "metadata '%s' is a %s; values are strings, numbers or booleans (encode tables as JSON)", lua_tostring(L, -2), lua_typename(L, type));
+            luaL_error(L, "metadata '%s' is a %s; values are strings, numbers or booleans (encode tables as JSON)", lua_tostring(L, -2),
+                       lua_typename(L, type));
         const char *key = lua_tostring(L, -2), *value = luaL_tolstring(L, -1, NULL);
         if (!strncmp(key, "neap.", 5)) luaL_error(L, "metadata '%s': names that begin with 'neap.' are neap's own", key);
         int rc = neap_safe_add_meta(s, key, value);

@@ -159,7 +159,8 @@ static int take(lua_State *L) {
     tensor_must(L, neap_tensor_binary(from0, NEAP_OP_SUB, index, one), "take", NULL, NULL);
     out = tensor_slot(L);
     int rc = neap_tensor_take(out, a, from0);
-    if (rc == NEAP_ERR_INVALID) return luaL_error(L, "take: an index is outside 1..%I of shape %s", (lua_Integer)a->shape[0], neap_tensor_shape_text(a, shape, sizeof shape));
+    if (rc == NEAP_ERR_INVALID)
+        return luaL_error(L, "take: an index is outside 1..%I of shape %s", (lua_Integer)a->shape[0], neap_tensor_shape_text(a, shape, sizeof shape));
     tensor_must(L, rc, "take", a, index);
     tensor_filled(L, out);
     return 1;
@@ -170,8 +171,8 @@ static int matmul(lua_State *L) {
     char sa[160], sb[160];
     int rc, cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     if (a->dims >= 1 && a->dims <= 2 && b->dims >= 1 && b->dims <= 2 && a->shape[a->dims - 1] != b->shape[0])
-        return luaL_error(L, "matmul: shapes %s and %s do not match (%I vs %I)", neap_tensor_shape_text(a, sa, sizeof sa), neap_tensor_shape_text(b, sb, sizeof sb),
-                          (lua_Integer)a->shape[a->dims - 1], (lua_Integer)b->shape[0]);
+        return luaL_error(L, "matmul: shapes %s and %s do not match (%I vs %I)", neap_tensor_shape_text(a, sa, sizeof sa),
+                          neap_tensor_shape_text(b, sb, sizeof sb), (lua_Integer)a->shape[a->dims - 1], (lua_Integer)b->shape[0]);
     TENSOR_RETRY(L, rc, neap_tensor_matmul(out, a, b, cores));
     tensor_must(L, rc, "matmul", a, b);
     tensor_filled(L, out);
@@ -246,17 +247,28 @@ typedef struct entry {
     int op;
 } entry;
 
-static const entry binaries[] = {{"add", NEAP_OP_ADD}, {"sub", NEAP_OP_SUB}, {"mul", NEAP_OP_MUL}, {"div", NEAP_OP_DIV}, {"pow", NEAP_OP_POW},
-                                 {"minimum", NEAP_OP_MIN}, {"maximum", NEAP_OP_MAX}, {NULL, 0}};
-static const entry unaries[] = {
-    {"neg", NEAP_OP_NEG}, {"abs", NEAP_OP_ABS}, {"sqrt", NEAP_OP_SQRT}, {"square", NEAP_OP_SQUARE}, {"exp", NEAP_OP_EXP}, {"log", NEAP_OP_LOG},
-    {"tanh", NEAP_OP_TANH}, {"sigmoid", NEAP_OP_SIGMOID}, {"relu", NEAP_OP_RELU}, {"gelu", NEAP_OP_GELU}, {"sin", NEAP_OP_SIN}, {"cos", NEAP_OP_COS},
-    {"floor", NEAP_OP_FLOOR}, {"ceil", NEAP_OP_CEIL}, {"round", NEAP_OP_ROUND}, {"asinh", NEAP_OP_ASINH}, {"sign", NEAP_OP_SIGN},
-    {"log1p", NEAP_OP_LOG1P}, {"expm1", NEAP_OP_EXPM1}, {NULL, 0}};
-static const entry compares[] = {{"eq", NEAP_CMP_EQ}, {"ne", NEAP_CMP_NE}, {"lt", NEAP_CMP_LT}, {"le", NEAP_CMP_LE}, {"gt", NEAP_CMP_GT}, {"ge", NEAP_CMP_GE}, {NULL, 0}};
-static const entry reductions[] = {
-    {"sum", NEAP_SUM}, {"mean", NEAP_MEAN}, {"min", NEAP_MIN}, {"max", NEAP_MAX}, {"var", NEAP_VAR}, {"std", NEAP_STD}, {"norm", NEAP_NORM},
-    {"argmin", NEAP_ARGMIN}, {"argmax", NEAP_ARGMAX}, {"median", NEAP_MEDIAN}, {"any", NEAP_ANY}, {"all", NEAP_ALL}, {NULL, 0}};
+static const entry binaries[] = {{"add", NEAP_OP_ADD}, {"sub", NEAP_OP_SUB},     {"mul", NEAP_OP_MUL},     {"div", NEAP_OP_DIV},
+                                 {"pow", NEAP_OP_POW}, {"minimum", NEAP_OP_MIN}, {"maximum", NEAP_OP_MAX}, {NULL, 0}};
+static const entry unaries[] = {{"neg", NEAP_OP_NEG},     {"abs", NEAP_OP_ABS},     {"sqrt", NEAP_OP_SQRT},   {"square", NEAP_OP_SQUARE},
+                                {"exp", NEAP_OP_EXP},     {"log", NEAP_OP_LOG},     {"tanh", NEAP_OP_TANH},   {"sigmoid", NEAP_OP_SIGMOID},
+                                {"relu", NEAP_OP_RELU},   {"gelu", NEAP_OP_GELU},   {"sin", NEAP_OP_SIN},     {"cos", NEAP_OP_COS},
+                                {"floor", NEAP_OP_FLOOR}, {"ceil", NEAP_OP_CEIL},   {"round", NEAP_OP_ROUND}, {"asinh", NEAP_OP_ASINH},
+                                {"sign", NEAP_OP_SIGN},   {"log1p", NEAP_OP_LOG1P}, {"expm1", NEAP_OP_EXPM1}, {NULL, 0}};
+static const entry compares[] = {
+    {"eq", NEAP_CMP_EQ}, {"ne", NEAP_CMP_NE}, {"lt", NEAP_CMP_LT}, {"le", NEAP_CMP_LE}, {"gt", NEAP_CMP_GT}, {"ge", NEAP_CMP_GE}, {NULL, 0}};
+static const entry reductions[] = {{"sum", NEAP_SUM},
+                                   {"mean", NEAP_MEAN},
+                                   {"min", NEAP_MIN},
+                                   {"max", NEAP_MAX},
+                                   {"var", NEAP_VAR},
+                                   {"std", NEAP_STD},
+                                   {"norm", NEAP_NORM},
+                                   {"argmin", NEAP_ARGMIN},
+                                   {"argmax", NEAP_ARGMAX},
+                                   {"median", NEAP_MEDIAN},
+                                   {"any", NEAP_ANY},
+                                   {"all", NEAP_ALL},
+                                   {NULL, 0}};
 
 static void add(lua_State *L, int table, const entry *list, lua_CFunction fn, const char *suffix) {
     for (; list->name; list++) {
@@ -268,8 +280,8 @@ static void add(lua_State *L, int table, const entry *list, lua_CFunction fn, co
 }
 
 void tensor_add_ops(lua_State *L, int method_table, int module) {
-    static const luaL_Reg methods[] = {{"clamp", clamp}, {"isnan", is_nan}, {"quantile", quantile}, {"sort", sort}, {"cumsum", cumsum},
-                                       {"take", take}, {"matmul", matmul}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"clamp", clamp},   {"isnan", is_nan}, {"quantile", quantile}, {"sort", sort},
+                                       {"cumsum", cumsum}, {"take", take},    {"matmul", matmul},     {NULL, NULL}};
     static const luaL_Reg functions[] = {{"matmul", matmul}, {"where", tensor_where}, {"cat", tensor_cat}, {"stack", tensor_stack}, {NULL, NULL}};
     add(L, method_table, binaries, binary, "");
     add(L, method_table, binaries, binary_, "_");

@@ -87,7 +87,8 @@ static int tensor_m_set(lua_State *L) {
 static int tensor_m_item(lua_State *L) {
     neap_tensor *t = tensor_check(L, 1);
     char shape[160];
-    if (neap_tensor_count(t) != 1) return luaL_error(L, "item: the tensor has shape %s, not one element", neap_tensor_shape_text(t, shape, sizeof shape));
+    if (neap_tensor_count(t) != 1)
+        return luaL_error(L, "item: the tensor has shape %s, not one element", neap_tensor_shape_text(t, shape, sizeof shape));
     push_element(L, t, t->offset);
     return 1;
 }
@@ -203,7 +204,8 @@ static int tensor_m_narrow(lua_State *L) {
     int d = tensor_dim(L, 2, t, "narrow");
     lua_Integer first = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4), n = t->shape[d];
     if (first < 0) first = n + first + 1;
-    if (length < 0 || first < 1 || first - 1 > n - length) luaL_error(L, "narrow: %I elements from %I on leave dimension %d of size %I", length, first, d + 1, n);
+    if (length < 0 || first < 1 || first - 1 > n - length)
+        luaL_error(L, "narrow: %I elements from %I on leave dimension %d of size %I", length, first, d + 1, n);
     tensor_must(L, neap_tensor_slice(tensor_slot(L), t, d, first - 1, length, 1), "narrow", t, NULL);
     return 1;
 }
@@ -264,7 +266,8 @@ static int reshape(lua_State *L, const char *op, int copy) {
     neap_tensor *out = tensor_slot(L);
     rc = copy ? neap_tensor_reshape(out, t, want.dims, want.shape) : neap_tensor_view(out, t, want.dims, want.shape);
     if (rc == NEAP_ERR_SHAPE)
-        luaL_error(L, "%s: shape %s does not fit into %s", op, neap_tensor_shape_text(t, from, sizeof from), neap_tensor_shape_text(&want, to, sizeof to));
+        luaL_error(L, "%s: shape %s does not fit into %s", op, neap_tensor_shape_text(t, from, sizeof from),
+                   neap_tensor_shape_text(&want, to, sizeof to));
     if (rc == NEAP_ERR_INVALID && !copy) luaL_error(L, "view: the tensor is not contiguous in memory: use reshape, which copies if it must");
     tensor_must(L, rc, op, t, NULL);
     if (copy) tensor_filled(L, out);
@@ -317,15 +320,36 @@ static int tensor_m_fill_(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {
-    {"at", tensor_m_at}, {"set", tensor_m_set}, {"item", tensor_m_item}, {"dim", tensor_m_dim}, {"numel", tensor_m_numel}, {"size", tensor_m_size},
-    {"bytes", tensor_m_bytes}, {"is_contiguous", tensor_m_is_contiguous}, {"totable", tensor_m_totable}, {"to_string", tensor_m_to_string},
-    {"select", tensor_m_select}, {"narrow", tensor_m_narrow}, {"slice", tensor_m_slice}, {"t", tensor_m_t}, {"transpose", tensor_m_transpose},
-    {"permute", tensor_m_permute}, {"unfold", tensor_m_unfold}, {"view", tensor_m_view}, {"reshape", tensor_m_reshape}, {"clone", tensor_m_clone},
-    {"contiguous", tensor_m_contiguous}, {"to", tensor_m_to}, {"copy_", tensor_m_copy_}, {"fill_", tensor_m_fill_}, {"free", tensor_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"at", tensor_m_at},
+                                   {"set", tensor_m_set},
+                                   {"item", tensor_m_item},
+                                   {"dim", tensor_m_dim},
+                                   {"numel", tensor_m_numel},
+                                   {"size", tensor_m_size},
+                                   {"bytes", tensor_m_bytes},
+                                   {"is_contiguous", tensor_m_is_contiguous},
+                                   {"totable", tensor_m_totable},
+                                   {"to_string", tensor_m_to_string},
+                                   {"select", tensor_m_select},
+                                   {"narrow", tensor_m_narrow},
+                                   {"slice", tensor_m_slice},
+                                   {"t", tensor_m_t},
+                                   {"transpose", tensor_m_transpose},
+                                   {"permute", tensor_m_permute},
+                                   {"unfold", tensor_m_unfold},
+                                   {"view", tensor_m_view},
+                                   {"reshape", tensor_m_reshape},
+                                   {"clone", tensor_m_clone},
+                                   {"contiguous", tensor_m_contiguous},
+                                   {"to", tensor_m_to},
+                                   {"copy_", tensor_m_copy_},
+                                   {"fill_", tensor_m_fill_},
+                                   {"free", tensor_close},
+                                   {NULL, NULL}};
 
-static const luaL_Reg metamethods[] = {{"__newindex", tensor_mt_newindex}, {"__len", tensor_mt_len}, {"__tostring", tensor_mt_tostring},
-                                       {"__gc", tensor_close}, {"__close", tensor_close}, {NULL, NULL}};
+static const luaL_Reg metamethods[] = {{"__newindex", tensor_mt_newindex}, {"__len", tensor_mt_len},
+                                       {"__tostring", tensor_mt_tostring}, {"__gc", tensor_close},
+                                       {"__close", tensor_close},          {NULL, NULL}};
 
 void tensor_add_views(lua_State *L, int method_table) {
     lua_pushvalue(L, method_table);

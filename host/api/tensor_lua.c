@@ -71,7 +71,8 @@ void tensor_must(lua_State *L, int rc, const char *op, const neap_tensor *a, con
     if (b) neap_tensor_shape_text(b, sb, sizeof sb);
     if (rc == NEAP_ERR_MEMORY) {
         pressure *p = pressure_of(L);
-        err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: out of memory (tensors hold %I bytes)", op, (lua_Integer)(p ? p->live : 0));
+        err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: out of memory (tensors hold %I bytes)", op,
+                  (lua_Integer)(p ? p->live : 0));
     }
     if (a && b) luaL_error(L, "%s: shapes %s and %s do not fit together", op, sa, sb);
     if (a) luaL_error(L, "%s: not possible for shape %s", op, sa);
@@ -99,7 +100,8 @@ void options_check(lua_State *L, int idx, const char *const *names) {
 
 int tensor_dim(lua_State *L, int idx, const neap_tensor *t, const char *op) {
     lua_Integer d = luaL_checkinteger(L, idx), real = d < 0 ? t->dims + d : d - 1;
-    if (d == 0 || real < 0 || real >= t->dims) luaL_error(L, "%s: dimension %I does not exist, the tensor has %d (they count from 1)", op, d, t->dims);
+    if (d == 0 || real < 0 || real >= t->dims)
+        luaL_error(L, "%s: dimension %I does not exist, the tensor has %d (they count from 1)", op, d, t->dims);
     return (int)real;
 }
 

@@ -17,13 +17,13 @@ neap_tensor *tensor_slot(lua_State *L);
 void tensor_filled(lua_State *L, neap_tensor *t); /* accounts the bytes; t is a slot on the stack */
 
 /* Runs a call that may lack memory: on NEAP_ERR_MEMORY a full collection, then once more. `rc` gets the result. */
-#define TENSOR_RETRY(L, rc, call)                                                                                      \
-    do {                                                                                                               \
-        rc = (call);                                                                                                   \
-        if (rc == NEAP_ERR_MEMORY) {                                                                                   \
-            lua_gc(L, LUA_GCCOLLECT);                                                                                  \
-            rc = (call);                                                                                               \
-        }                                                                                                              \
+#define TENSOR_RETRY(L, rc, call)                                                                                                                    \
+    do {                                                                                                                                             \
+        rc = (call);                                                                                                                                 \
+        if (rc == NEAP_ERR_MEMORY) {                                                                                                                 \
+            lua_gc(L, LUA_GCCOLLECT);                                                                                                                \
+            rc = (call);                                                                                                                             \
+        }                                                                                                                                            \
     } while (0)
 
 /* Raises for a failed tensor call: names the operation and the shapes of a and b (either may be NULL). Returns only if rc is 0. */
@@ -56,8 +56,8 @@ void tensor_add_ops(lua_State *L, int method_table, int module);
 void tensor_add_files(lua_State *L, int module);
 
 /* ---- files (mod_tensor_file.c) ---- */
-neap_safe *tensor_safe_new(lua_State *L);                           /* pushes a collected, empty container */
-void tensor_safe_meta(lua_State *L, neap_safe *s, int idx);         /* adds a metadata table; raises */
-void tensor_safe_push_meta(lua_State *L, const neap_safe *s);       /* pushes the user's metadata as a table of strings */
+neap_safe *tensor_safe_new(lua_State *L);                     /* pushes a collected, empty container */
+void tensor_safe_meta(lua_State *L, neap_safe *s, int idx);   /* adds a metadata table; raises */
+void tensor_safe_push_meta(lua_State *L, const neap_safe *s); /* pushes the user's metadata as a table of strings */
 int tensor_safe_failed(lua_State *L, int rc, const neap_safe *s, const char *op, const char *path); /* raises */
 #endif

@@ -67,9 +67,7 @@ GPU_FN void fleet_forward_wide(const block *b, int k, const float *x, int ldx, i
         int r0 = tile / across * 4, c0 = tile % across * 4;
         const float *a = x + r0 * ldx, *w = b->w + p->w[k] + c0;
         float acc[4][4];
-        GPU_UNROLL for (int r = 0; r < 4; r++) {
-            GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = b->w[p->b[k] + c0 + c];
-        }
+        GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = b->w[p->b[k] + c0 + c]; }
         for (int i = 0; i < l->in; i++, w += ldw) {
             float wv[4];
             GPU_UNROLL for (int c = 0; c < 4; c++) wv[c] = w[c];
@@ -92,16 +90,14 @@ GPU_FN void fleet_forward_wide(const block *b, int k, const float *x, int ldx, i
 GPU_FN void fleet_forward_narrow(const block *b, int k, const float *x, int ldx, int n) {
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k];
-    int width = plan_pad(l->out, 16); /* the padding is written as zero: a following layer reads it */
+    int width = p->width[k]; /* the padding is written as zero: a following layer reads it */
     for (int e = b->t; e < plan_pad(n, 4) * width; e += b->threads) {
         int r = e / width, o = e % width, at = r * p->ldh[k] + o;
         float z = 0.0f, gate = 0.0f, acc[16];
         if (o < l->out) {
             const float *w = b->w + p->w[k] + o * p->ldw[k];
             GPU_UNROLL for (int q = 0; q < 16; q++) acc[q] = 0.0f;
-            for (int i = 0; i < (int)l->ld; i += 16) {
-                GPU_UNROLL for (int q = 0; q < 16; q++) acc[q] = v_fma(x[r * ldx + i + q], w[i + q], acc[q]);
-            }
+            for (int i = 0; i < (int)l->ld; i += 16) { GPU_UNROLL for (int q = 0; q < 16; q++) acc[q] = v_fma(x[r * ldx + i + q], w[i + q], acc[q]); }
             GPU_UNROLL for (int q = 0; q < 8; q++) acc[q] = v_add(acc[q], acc[q + 8]);
             GPU_UNROLL for (int q = 0; q < 4; q++) acc[q] = v_add(acc[q], acc[q + 4]);
             GPU_UNROLL for (int q = 0; q < 2; q++) acc[q] = v_add(acc[q], acc[q + 2]);
@@ -129,11 +125,12 @@ GPU_FN void fleet_forward(const block *b, int n) {
 /* Losses of the outputs, and with `delta` the output's delta (padding and spare rows zero). Ends with a barrier. */
 GPU_FN void fleet_loss(const block *b, const neap_hyper *h, int n, float scale, int delta) {
     const neap_plan *p = b->p;
-    int last = p->net.layers - 1, out = p->net.out, width = plan_pad(out, 16), ld = p->ldh[last];
+    int last = p->net.layers - 1, out = p->net.out, width = p->width[last], ld = p->ldh[last];
     for (int e = b->t; e < plan_pad(n, 4) * width; e += b->threads) {
         int r = e / width, o = e % width;
         float d = 0.0f;
-        if (r < n && o < out) b->sh[p->loss + r * out + o] = f_loss(h->loss, b->sh[p->h[last] + r * ld + o], b->sh[p->y + r * out + o], h->huber, scale, &d);
+        if (r < n && o < out)
+            b->sh[p->loss + r * out + o] = f_loss(h->loss, b->sh[p->h[last] + r * ld + o], b->sh[p->y + r * out + o], h->huber, scale, &d);
         if (delta) b->sh[p->d[last] + r * ld + o] = d;
     }
     gpu_sync(4);
@@ -156,18 +153,14 @@ GPU_FN void fleet_delta(const block *b, int k, int n) {
         int r0 = tile / across * 4, c0 = tile % across;
         const float *d = b->sh + p->d[k] + r0 * ldd, *w = b->w + p->w[k];
         float acc[4][4];
-        GPU_UNROLL for (int r = 0; r < 4; r++) {
-            GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = 0.0f;
-        }
+        GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = 0.0f; }
         for (int o = 0; o < l->out; o++) {
             float wv[4];
             GPU_UNROLL for (int c = 0; c < 4; c++) {
                 int i = c0 + c * across;
                 wv[c] = l->narrow ? w[o * p->ldw[k] + i] : i < l->in ? w[i * p->ldw[k] + o] : 0.0f;
             }
-            GPU_UNROLL for (int r = 0; r < 4; r++) {
-                GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(d[r * ldd + o], wv[c], acc[r][c]);
-            }
+            GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(d[r * ldd + o], wv[c], acc[r][c]); }
         }
         GPU_UNROLL for (int r = 0; r < 4; r++) {
             GPU_UNROLL for (int c = 0; c < 4; c++) {
@@ -212,19 +205,23 @@ GPU_FN slot fleet_slot(const neap_plan *p, int s) {
 /* acc[16] += the gradient of a slot over n rows, in order of the rows. Element e lies at row e/4, column e%4 of its tile, or at column e. */
 GPU_FN void fleet_grad(const block *b, const slot *q, int n, float *acc) {
     const neap_plan *p = b->p;
-    const float *d = b->sh + p->d[q->layer], *in = q->layer ? b->sh + p->h[q->layer - 1] : b->sh + p->x;
     int ldd = p->ldh[q->layer], ldin = q->layer ? p->ldh[q->layer - 1] : p->ldx;
-    for (int r = 0; r < n; r++) {
-        if (q->kind == PLAN_WIDE) {
-            const float *a = in + r * ldin + q->row, *g = d + r * ldd + q->col;
-            GPU_UNROLL for (int i = 0; i < 4; i++) {
-                GPU_UNROLL for (int c = 0; c < 4; c++) acc[4 * i + c] = v_fma(a[i], g[c], acc[4 * i + c]);
+    const float *d = b->sh + p->d[q->layer], *in = b->sh + (q->layer ? p->h[q->layer - 1] : p->x);
+    if (q->kind == PLAN_WIDE) {
+        in += q->row, d += q->col;
+        for (int r = 0; r < n; r++, in += ldin, d += ldd) {
+            GPU_UNROLL for (int i = 0; i < 4; i++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[4 * i + c] = v_fma(in[i], d[c], acc[4 * i + c]); }
+        }
+    } else if (q->kind == PLAN_NARROW) {
+        in += q->col, d += q->row;
+        for (int r = 0; r < n; r++, in += ldin, d += ldd) { GPU_UNROLL for (int c = 0; c < 16; c++) acc[c] = v_fma(*d, in[c], acc[c]); }
+    } else {
+        int width = p->width[q->layer] - q->col;
+        d += q->col;
+        for (int r = 0; r < n; r++, d += ldd) {
+            GPU_UNROLL for (int c = 0; c < 16; c++) {
+                if (c < width) acc[c] = v_add(acc[c], d[c]);
             }
-        } else if (q->kind == PLAN_NARROW) {
-            float g = d[r * ldd + q->row];
-            GPU_UNROLL for (int c = 0; c < 16; c++) acc[c] = v_fma(g, in[r * ldin + q->col + c], acc[c]);
-        } else {
-            GPU_UNROLL for (int c = 0; c < 16; c++) acc[c] = v_add(acc[c], d[r * ldd + q->col + c]);
         }
     }
 }

@@ -1,12 +1,13 @@
 /* fleet_train.h: the training kernel, included by fleet.h once for each OWN: slots of 16 parameters whose moments a thread keeps in registers (2, 4),
    or 0: moments stay in global memory. A macro and not an argument, because register arrays need a size that the compiler knows. */
-#define NAME_(name, own) name##_##own
+#define NAME_(name, own)  name##_##own
 #define NAME__(name, own) NAME_(name, own)
 #define NAME(name)        NAME__(name, OWN)
 
-/* One optimiser step. No barrier follows the update: weights are read again, and buffers written again, only behind those of the next gather. Returns the batch's loss sum in thread 0. */
+/* One optimiser step. No barrier follows the update: weights are read again, and buffers written again, only behind those of the next gather. Returns
+ * the batch's loss sum in thread 0. */
 GPU_FN double NAME(fleet_step)(const block *b, const fleet_job *j, const neap_perm *perm, int64_t first, int batch, int64_t t, float (*m)[16],
-                         float (*v)[16], double sum) {
+                               float (*v)[16], double sum) {
     const neap_plan *p = b->p;
     f_rule *rule = (f_rule *)(b->sh + p->flags + 24); /* one thread works it out; it would cost every thread a dozen registers */
     float scale = v_div(1.0f, (float)((int64_t)batch * p->net.out));

@@ -8,16 +8,16 @@
 #include <stdint.h>
 
 #ifdef __CUDACC__
-#define GPU_FN         __device__ static __forceinline__
-#define GPU_KERNEL     extern "C" __global__ void
+#define GPU_FN           __device__ static __forceinline__
+#define GPU_KERNEL       extern "C" __global__ void
 #define GPU_BOUNDS(t, b) __launch_bounds__(t, b)
-#define GPU_UNROLL     _Pragma("unroll")
-#define gpu_thread()   ((int)threadIdx.x)
-#define gpu_threads()  ((int)blockDim.x)
-#define gpu_block()    ((int)blockIdx.x)
-#define gpu_sync(id)   __syncthreads()
+#define GPU_UNROLL       _Pragma("unroll")
+#define gpu_thread()     ((int)threadIdx.x)
+#define gpu_threads()    ((int)blockDim.x)
+#define gpu_block()      ((int)blockIdx.x)
+#define gpu_sync(id)     __syncthreads()
 extern __shared__ float gpu_shared_memory[];
-#define gpu_shared()   gpu_shared_memory
+#define gpu_shared() gpu_shared_memory
 
 typedef float V;
 typedef int M;
@@ -50,15 +50,15 @@ LANE_SCALAR_FN double d_fma(double a, double b, double c) { return __fma_rn(a, b
 #else
 #include "kernels/lane_scalar.h"
 #include "spec/c/shim.h"
-#define GPU_FN         static inline __attribute__((always_inline, unused))
-#define GPU_KERNEL     static __attribute__((unused)) void
+#define GPU_FN     static inline __attribute__((always_inline, unused))
+#define GPU_KERNEL static __attribute__((unused)) void
 #define GPU_BOUNDS(t, b)
 #define GPU_UNROLL
-#define gpu_thread()   shim_thread
-#define gpu_threads()  shim_threads
-#define gpu_block()    shim_block
-#define gpu_sync(id)   shim_sync(id)
-#define gpu_shared()   shim_shared
+#define gpu_thread()  shim_thread
+#define gpu_threads() shim_threads
+#define gpu_block()   shim_block
+#define gpu_sync(id)  shim_sync(id)
+#define gpu_shared()  shim_shared
 LANE_SCALAR_FN double d_add(double a, double b) { return a + b; }
 LANE_SCALAR_FN double d_fma(double a, double b, double c) { return fma(a, b, c); }
 #endif

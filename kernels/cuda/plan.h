@@ -10,7 +10,7 @@
 
 enum { PLAN_WIDE, PLAN_NARROW, PLAN_BIAS };
 
-typedef struct plan_run { /* consecutive slots of one kind */
+typedef struct plan_run {            /* consecutive slots of one kind */
     int first, kind, layer, per_row; /* per_row: slots in one row of tiles */
 } plan_run;
 
@@ -22,14 +22,17 @@ typedef struct neap_plan {
     /* offsets in floats */
     int w[NEAP_MAX_LAYERS], b[NEAP_MAX_LAYERS], ldw[NEAP_MAX_LAYERS];
     int x, ldx, y, index, loss, flags;
-    int h[NEAP_MAX_LAYERS], g[NEAP_MAX_LAYERS], d[NEAP_MAX_LAYERS], ldh[NEAP_MAX_LAYERS];
+    int h[NEAP_MAX_LAYERS], g[NEAP_MAX_LAYERS], d[NEAP_MAX_LAYERS], ldh[NEAP_MAX_LAYERS], width[NEAP_MAX_LAYERS]; /* width: columns in use, padded */
     size_t shared_bytes;
 } neap_plan;
 
 #ifdef __CUDACC__
 __host__ __device__
 #endif
-static inline int plan_pad(int n, int to) { return (n + to - 1) / to * to; }
+    static inline int
+    plan_pad(int n, int to) {
+    return (n + to - 1) / to * to;
+}
 
 /* Lays out for `rows` samples at a time; returns the shared memory it takes. */
 static inline size_t plan_layout(neap_plan *p, int rows, int weights_shared) {
@@ -47,7 +50,9 @@ static inline size_t plan_layout(neap_plan *p, int rows, int weights_shared) {
     p->ldx = (int)p->net.ldx + 4;
     p->x = at, at += rows * p->ldx;
     for (int i = 0; i < p->net.layers; i++) {
-        p->ldh[i] = plan_pad(p->net.layer[i].out, 16) + 4;
+        int end = i == p->net.layers - 1 && p->net.layer[i].narrow; /* nothing reads these in full lanes */
+        p->width[i] = plan_pad(p->net.layer[i].out, end ? 4 : 16);
+        p->ldh[i] = p->width[i] + (end ? 0 : 4);
         p->h[i] = at, at += rows * p->ldh[i];
         p->d[i] = at, at += rows * p->ldh[i];
         p->g[i] = at;
@@ -85,14 +90,14 @@ static inline int plan_make(neap_plan *p, const neap_net *net, size_t limit) {
 typedef struct fleet_job {
     const neap_plan *plan;
     neap_hyper hyper;
-    neap_data train, val; /* val.n == 0: none */
+    neap_data train, val;           /* val.n == 0: none */
     float *w, *m, *v, *grad, *best; /* [params]; grad only if batch > rows or clip; best may be NULL */
     int64_t t, epoch0;
     uint64_t seed;
     int batch, epochs, patience, shuffle;
-    const neap_perm *perms;         /* [epochs], keys hashed on the host */
-    double *train_loss, *val_loss;  /* [epochs] */
-    double best_loss;               /* in and out, as the three below: a job runs in several launches */
+    const neap_perm *perms;             /* [epochs], keys hashed on the host */
+    double *train_loss, *val_loss;      /* [epochs] */
+    double best_loss;                   /* in and out, as the three below: a job runs in several launches */
     int epochs_done, best_epoch, ended; /* ended: early stopping has decided */
 } fleet_job;
 

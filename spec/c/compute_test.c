@@ -1,4 +1,5 @@
-/* compute_test.c: the compute pool: every job ends exactly once, on the draining thread, also when it is cancelled or the pool closes. Under TSan too. */
+/* compute_test.c: the compute pool: every job ends exactly once, on the draining thread, also when it is cancelled or the pool closes. Under TSan
+ * too. */
 #include "host/compute.h"
 #include "spec/c/test.h"
 #include <pthread.h>

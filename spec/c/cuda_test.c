@@ -53,8 +53,20 @@ static void result_free(result *r) { free(r->w), free(r->m), free(r->v), free(r-
 static void on_cpu(const setup *s, result *r) {
     const neap_kernels *k = neap_kernels_cpu();
     neap_state state = {r->w, r->m, r->v, 0};
-    neap_train_job j = {.net = &s->net, .hyper = &s->h, .state = &state, .train = &s->train, .val = &s->val, .batch = s->batch, .epochs = s->epochs,
-                        .patience = s->patience, .shuffle = s->shuffle, .seed = 9, .epoch0 = 3, .best = r->best, .train_loss = r->train, .val_loss = r->val};
+    neap_train_job j = {.net = &s->net,
+                        .hyper = &s->h,
+                        .state = &state,
+                        .train = &s->train,
+                        .val = &s->val,
+                        .batch = s->batch,
+                        .epochs = s->epochs,
+                        .patience = s->patience,
+                        .shuffle = s->shuffle,
+                        .seed = 9,
+                        .epoch0 = 3,
+                        .best = r->best,
+                        .train_loss = r->train,
+                        .val_loss = r->val};
     CHECK(k->train(k, &j, 1, 1, NULL) == 0);
     neap_predict_job p = {.net = &s->net, .w = r->w, .data = &s->val, .out = r->out, .hyper = &s->h, .loss = &r->loss};
     CHECK(k->predict(k, &p, 1, 1, NULL) == 0);
@@ -64,9 +76,25 @@ static void on_cpu(const setup *s, result *r) {
 static void on_shim(const setup *s, result *r, int order, neap_plan *plan) {
     static neap_perm perms[4];
     CHECK(plan_make(plan, &s->net, s->limit) == 0);
-    fleet_job j = {.plan = plan, .hyper = s->h, .train = s->train, .val = s->val, .w = r->w, .m = r->m, .v = r->v, .best = r->best, .epoch0 = 3, .seed = 9,
-                   .batch = s->batch, .epochs = s->epochs, .patience = s->patience, .shuffle = s->shuffle, .perms = perms, .train_loss = r->train,
-                   .val_loss = r->val, .grad = floats(s->net.params), .best_loss = INFINITY};
+    fleet_job j = {.plan = plan,
+                   .hyper = s->h,
+                   .train = s->train,
+                   .val = s->val,
+                   .w = r->w,
+                   .m = r->m,
+                   .v = r->v,
+                   .best = r->best,
+                   .epoch0 = 3,
+                   .seed = 9,
+                   .batch = s->batch,
+                   .epochs = s->epochs,
+                   .patience = s->patience,
+                   .shuffle = s->shuffle,
+                   .perms = perms,
+                   .train_loss = r->train,
+                   .val_loss = r->val,
+                   .grad = floats(s->net.params),
+                   .best_loss = INFINITY};
     for (int e = 0; e < s->epochs; e++) neap_perm_init(&perms[e], (uint32_t)s->train.n, 9, (uint64_t)(3 + e));
     for (launch = 0; launch < s->epochs; launch += 2) shim_run_block(run_train, &j, 0, plan->threads, plan->shared_bytes, order);
     fleet_score p = {.plan = plan, .hyper = s->h, .data = s->val, .w = r->w, .out = r->out, .loss = &r->loss};
@@ -78,17 +106,34 @@ static void on_shim(const setup *s, result *r, int order, neap_plan *plan) {
 static int same(const setup *s, const result *a, const result *b) {
     size_t bytes = s->net.params * sizeof(float);
     return !memcmp(a->w, b->w, bytes) && !memcmp(a->m, b->m, bytes) && !memcmp(a->v, b->v, bytes) && !memcmp(a->best, b->best, bytes) &&
-           !memcmp(a->out, b->out, (size_t)s->val.n * s->net.out * sizeof(float)) && !memcmp(a->train, b->train, (size_t)a->epochs * sizeof(double)) &&
-           !memcmp(a->val, b->val, (size_t)a->epochs * sizeof(double)) && a->epochs == b->epochs && a->best_epoch == b->best_epoch && a->loss == b->loss;
+           !memcmp(a->out, b->out, (size_t)s->val.n * s->net.out * sizeof(float)) &&
+           !memcmp(a->train, b->train, (size_t)a->epochs * sizeof(double)) && !memcmp(a->val, b->val, (size_t)a->epochs * sizeof(double)) &&
+           a->epochs == b->epochs && a->best_epoch == b->best_epoch && a->loss == b->loss;
 }
 
 static setup usual(const int *sizes, int layers, int act) {
     setup s = {.h = {.opt = NEAP_OPT_ADAM, .loss = NEAP_LOSS_HUBER, .lr = 3e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .huber = 0.5f},
-               .batch = 48, .epochs = 2, .shuffle = 1, .limit = 227 << 10};
+               .batch = 48,
+               .epochs = 2,
+               .shuffle = 1,
+               .limit = 227 << 10};
     CHECK(neap_net_init(&s.net, sizes, layers, act, 0.01f) == 0);
     int w = sizes[0] - 4;
-    s.train = (neap_data){.n = 150, .series = series, .length = 700, .starts = starts, .window = w, .horizon = 1, .dilation = 1, .norm = NEAP_NORM_DELTA,
-                          .loc = 0.1f, .inv = 1.7f, .level = 1, .level_inv = 0.6f, .extra = extra[0], .extras = 3, .ldextra = 3};
+    s.train = (neap_data){.n = 150,
+                          .series = series,
+                          .length = 700,
+                          .starts = starts,
+                          .window = w,
+                          .horizon = 1,
+                          .dilation = 1,
+                          .norm = NEAP_NORM_DELTA,
+                          .loc = 0.1f,
+                          .inv = 1.7f,
+                          .level = 1,
+                          .level_inv = 0.6f,
+                          .extra = extra[0],
+                          .extras = 3,
+                          .ldextra = 3};
     s.val = s.train;
     s.val.starts = starts + 150, s.val.n = 70;
     return s;

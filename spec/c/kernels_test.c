@@ -48,7 +48,8 @@ static void setup_free(setup *t) {
     neap_work_free(&t->work);
 }
 
-static const neap_hyper adam = {.opt = NEAP_OPT_ADAM, .loss = NEAP_LOSS_MSE, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .huber = 1.0f};
+static const neap_hyper adam = {
+    .opt = NEAP_OPT_ADAM, .loss = NEAP_LOSS_MSE, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .huber = 1.0f};
 
 /* ---- the root of trust: loss in double, gradient by central differences ---- */
 
@@ -213,12 +214,30 @@ static void jobs_are_reproducible(void) {
             s[m] = (neap_state){floats(net.params), floats(net.params), floats(net.params), 0};
             best[m] = floats(net.params);
             neap_net_seed(&net, s[m].w, (uint64_t)m);
-            train[m] = (neap_data){.n = 900 + 100 * m, .series = series[m], .length = LEN, .stride = 1, .window = 16, .horizon = 1, .dilation = 1,
-                                   .norm = NEAP_NORM_DELTA, .inv = 0.7f, .level = 1, .level_inv = 0.5f};
+            train[m] = (neap_data){.n = 900 + 100 * m,
+                                   .series = series[m],
+                                   .length = LEN,
+                                   .stride = 1,
+                                   .window = 16,
+                                   .horizon = 1,
+                                   .dilation = 1,
+                                   .norm = NEAP_NORM_DELTA,
+                                   .inv = 0.7f,
+                                   .level = 1,
+                                   .level_inv = 0.5f};
             val[m] = train[m];
             val[m].first = 1700, val[m].n = 500;
-            job[m] = (neap_train_job){.net = &net, .hyper = &adam, .state = &s[m], .train = &train[m], .val = &val[m], .batch = 50, .epochs = 3,
-                                      .shuffle = 1, .seed = (uint64_t)m, .best = best[m], .val_loss = vloss[m]};
+            job[m] = (neap_train_job){.net = &net,
+                                      .hyper = &adam,
+                                      .state = &s[m],
+                                      .train = &train[m],
+                                      .val = &val[m],
+                                      .batch = 50,
+                                      .epochs = 3,
+                                      .shuffle = 1,
+                                      .seed = (uint64_t)m,
+                                      .best = best[m],
+                                      .val_loss = vloss[m]};
         }
         if (pass < 3)
             for (int m = 0; m < MODELS; m++) CHECK(k->train(k, &job[m], 1, 1, NULL) == 0);

@@ -1,5 +1,5 @@
-/* safetensors_test.c: files come back as they went, and no damaged file gets through: every truncation and every single flipped bit of a checkpoint is
-   refused with a sentence, never a crash (run under the sanitizers too). */
+/* safetensors_test.c: files come back as they went, and no damaged file gets through: every truncation and every single flipped bit of a checkpoint
+   is refused with a sentence, never a crash (run under the sanitizers too). */
 #include "host/safetensors.h"
 #include "host/mlp.h"
 #include "host/sha256.h"
@@ -108,7 +108,9 @@ static void damage_is_refused(void) {
     for (int round = 0; round < 3000; round++) { /* several bytes at once, in the header mostly */
         unsigned char *copy = malloc(n);
         memcpy(copy, data, n);
-        for (int k = 0; k < 4; k++) copy[neap_random_bits(seed, 1, (uint64_t)(round * 8 + k)) % (round % 2 ? n : 400)] = "{}[]\":,0189\\u\xFF\x80"[neap_random_bits(seed, 2, (uint64_t)(round * 8 + k)) % 16];
+        for (int k = 0; k < 4; k++)
+            copy[neap_random_bits(seed, 1, (uint64_t)(round * 8 + k)) % (round % 2 ? n : 400)] =
+                "{}[]\":,0189\\u\xFF\x80"[neap_random_bits(seed, 2, (uint64_t)(round * 8 + k)) % 16];
         if (memcmp(copy, data, n) && !loads(copy, n)) CHECK(0, "round %d got through", round);
         free(copy);
     }
@@ -137,14 +139,23 @@ static void foreign_files(void) {
     CHECK(parse_text("{\"a\" : {\"shape\":[2, 1],\"dtype\":\"F32\" , \"data_offsets\":[0,8]}}   ", 8) == 0);
     CHECK(parse_text("{\"a\":{\"shape\":[2],\"dtype\":\"BF16\",\"data_offsets\":[0,4]}}", 4) == NEAP_ERR_UNSUPPORTED);
     static const char *const lies[] = {
-        "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,9]}}", "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[8,0]}}",
-        "{\"a\":{\"shape\":[-2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", "{\"a\":{\"shape\":[3],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,9]}}",
+        "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[8,0]}}",
+        "{\"a\":{\"shape\":[-2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"shape\":[3],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
         "{\"a\":{\"shape\":[4503599627370497,4503599627370497],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
-        "{\"a\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", "{\"a\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[4,8]}}",
-        "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]},}", "{\"a\":3}", "[1]", "{",
+        "{\"a\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,4]}}",
+        "{\"a\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[4,8]}}",
+        "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+        "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]},}",
+        "{\"a\":3}",
+        "[1]",
+        "{",
         "{\"a\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]},\"a\":{\"shape\":[0],\"dtype\":\"F32\",\"data_offsets\":[8,8]}}",
-        "{\"\xFF\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", "{\"\\ud800\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
-        "{\"__metadata__\":{\"a\":1}}", "{\"a\":{\"shape\":[1e1],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}"};
+        "{\"\xFF\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+        "{\"\\ud800\":{\"shape\":[2],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+        "{\"__metadata__\":{\"a\":1}}",
+        "{\"a\":{\"shape\":[1e1],\"dtype\":\"F32\",\"data_offsets\":[0,8]}}"};
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) CHECK(parse_text(lies[i], 8) == NEAP_ERR_CORRUPT, "%s", lies[i]);
 }
 

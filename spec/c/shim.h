@@ -1,6 +1,6 @@
-/* shim.h: runs CUDA device code on the CPU, one block at a time: threads are fibers, a barrier is a yield, shared memory starts as NaN. In which order
-   threads run between two barriers is chosen by the test; code that is right under forward, reverse and random order does not depend on it. Blind to
-   races inside one warp's lockstep, weak memory and bank conflicts. */
+/* shim.h: runs CUDA device code on the CPU, one block at a time: threads are fibers, a barrier is a yield, shared memory starts as NaN. In which
+   order threads run between two barriers is chosen by the test; code that is right under forward, reverse and random order does not depend on it.
+   Blind to races inside one warp's lockstep, weak memory and bank conflicts. */
 #ifndef NEAP_SHIM_H
 #define NEAP_SHIM_H
 #include <stdint.h>

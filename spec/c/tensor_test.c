@@ -53,8 +53,12 @@ static void arithmetic_broadcasts(void) {
                     for (int64_t i = 0; i < 7; i++)
                         for (int64_t j = 0; j < 37; j++) {
                             double x = at2(&a, i, j), y = layout == 2 ? neap_tensor_get(&b, i) : neap_tensor_get(&b, j);
-                            double want = op == NEAP_OP_ADD ? x + y : op == NEAP_OP_SUB ? x - y : op == NEAP_OP_MUL ? x * y : op == NEAP_OP_DIV ? x / y
-                                        : op == NEAP_OP_MIN ? fmin(x, y) : fmax(x, y);
+                            double want = op == NEAP_OP_ADD   ? x + y
+                                          : op == NEAP_OP_SUB ? x - y
+                                          : op == NEAP_OP_MUL ? x * y
+                                          : op == NEAP_OP_DIV ? x / y
+                                          : op == NEAP_OP_MIN ? fmin(x, y)
+                                                              : fmax(x, y);
                             if (c.dtype == NEAP_U8) want = (double)(want < 0 ? 0 : want > 255 ? 255 : want);
                             double err = fabs(want - at2(&c, i, j)) / (1 + fabs(want));
                             if (err > worst) worst = err;
@@ -73,8 +77,8 @@ static void arithmetic_broadcasts(void) {
 }
 
 static void unary_functions_are_accurate(void) {
-    static double (*const exact[])(double) = {[NEAP_OP_EXP] = exp, [NEAP_OP_LOG] = log, [NEAP_OP_TANH] = tanh, [NEAP_OP_SIN] = sin, [NEAP_OP_ASINH] = asinh,
-                                              [NEAP_OP_EXPM1] = expm1, [NEAP_OP_FLOOR] = floor, [NEAP_OP_SQRT] = sqrt};
+    static double (*const exact[])(double) = {[NEAP_OP_EXP] = exp,     [NEAP_OP_LOG] = log,     [NEAP_OP_TANH] = tanh,   [NEAP_OP_SIN] = sin,
+                                              [NEAP_OP_ASINH] = asinh, [NEAP_OP_EXPM1] = expm1, [NEAP_OP_FLOOR] = floor, [NEAP_OP_SQRT] = sqrt};
     static const char *const names[] = {"scalar", "avx2", "avx512"};
     float x[1003], y[1003];
     for (int k = 0; k < 3; k++) {
@@ -94,7 +98,8 @@ static void unary_functions_are_accurate(void) {
         }
         float edge[5] = {INFINITY, -INFINITY, NAN, 100, -100}, e[5];
         kern->unary(NEAP_OP_EXP, edge, e, 5);
-        CHECK(isinf(e[0]) && e[1] == 0 && isnan(e[2]) && isinf(e[3]) && e[4] < 1e-37f, "%s exp: %g %g %g %g %g", kern->name, e[0], e[1], e[2], e[3], e[4]);
+        CHECK(isinf(e[0]) && e[1] == 0 && isnan(e[2]) && isinf(e[3]) && e[4] < 1e-37f, "%s exp: %g %g %g %g %g", kern->name, e[0], e[1], e[2], e[3],
+              e[4]);
         kern->unary(NEAP_OP_GELU, x, y, 1003);
         for (int i = 0; i < 1003; i++) {
             double want = x[i] * 0.5 * erfc(-x[i] / sqrt(2.0));
@@ -110,7 +115,8 @@ static void reductions_reduce(void) {
     CHECK(!neap_tensor_reduce_all(&v, NEAP_STD, &a) && fabs(v - 17.464249196572982) < 1e-12);
     CHECK(!neap_tensor_reduce(&r, NEAP_SUM, &a, 1, 0) && r.dims == 2 && r.shape[1] == 5 && at2(&r, 1, 2) == 22 + 27 + 32 + 37);
     neap_tensor_unref(&r);
-    CHECK(!neap_tensor_transpose(&t, &a, 0, 2) && !neap_tensor_reduce(&r, NEAP_ARGMAX, &t, 0, 1) && r.dtype == NEAP_I64 && neap_tensor_get_int(&r, 3) == 4);
+    CHECK(!neap_tensor_transpose(&t, &a, 0, 2) && !neap_tensor_reduce(&r, NEAP_ARGMAX, &t, 0, 1) && r.dtype == NEAP_I64 &&
+          neap_tensor_get_int(&r, 3) == 4);
     neap_tensor_unref(&r), neap_tensor_unref(&t);
     CHECK(!neap_tensor_quantile(&v, &a, 0.25) && v == 14.75 && neap_tensor_quantile(&v, &a, 1.5) == NEAP_ERR_INVALID);
     neap_tensor_put(&a, 7, NAN);
