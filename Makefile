@@ -99,11 +99,12 @@ $(BUILD)/ctest/fuzz_%: spec/fuzz/%_fuzz.c spec/fuzz/standalone.c $(BUILD)/libcor
 
 ## make fuzz FUZZ=json SECONDS=60   libFuzzer on one decoder (clang)
 FUZZ ?= json
+FUZZ_SRC = $(filter host/json% host/num% host/readings% host/record.c host/lineproto% host/collectd% host/inflate%,$(HOST_SRC))
 SECONDS ?= 60
 fuzz:
 	@mkdir -p build/fuzz/$(FUZZ)
 	clang -g -O1 -fsanitize=fuzzer,address,undefined $(CPPFLAGS) -std=gnu11 -ffp-contract=off -Wno-everything -o build/fuzz/$(FUZZ)_fuzz \
-	    spec/fuzz/$(FUZZ)_fuzz.c $(filter-out host/http% host/redis% host/control%,$(HOST_SRC)) -lz -luv -lm -lpthread
+	    spec/fuzz/$(FUZZ)_fuzz.c $(FUZZ_SRC) -lz -lm
 	build/fuzz/$(FUZZ)_fuzz -max_total_time=$(SECONDS) build/fuzz/$(FUZZ) spec/fuzz/corpus/$(FUZZ)
 
 ctest: $(CTESTS)
