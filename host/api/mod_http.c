@@ -241,6 +241,7 @@ typedef struct server {
     neap_http *http;
     rt *R;
     rt_wait *drain;
+    int port;
 } server;
 
 static int turn(void *ud) { return neap_http_turn(((server *)ud)->http); }
@@ -340,20 +341,8 @@ static int core_listen(lua_State *L) {
 
 static int server_port(lua_State *L) {
     server *s = luaL_checkudata(L, 1, HTTP_SERVER);
-    lua_pushinteger(L, s->http ? neap_http_port(s->http) : 0);
+    lua_pushinteger(L, s->http ? s->port = neap_http_port(s->http) : s->port);
     return 1;
-}
-
-/* server:swap(core app): requests that are complete from now on go to it; those under way end with the app they have. */
-static int server_swap(lua_State *L) {
-    server *s = luaL_checkudata(L, 1, HTTP_SERVER);
-    http_app *a = luaL_checkudata(L, 2, HTTP_APP);
-    luaL_argcheck(L, a->ready, 2, "the app has no handlers yet");
-    if (!s->http) return luaL_error(L, "the server is closed");
-    neap_http_swap(s->http, &(neap_http_app){dispatch, gone, head, a});
-    lua_pushvalue(L, 2);
-    lua_setiuservalue(L, 1, 1); /* what is under way keeps the old one through its request */
-    return 0;
 }
 
 static int server_fd(lua_State *L) {
@@ -374,11 +363,12 @@ static int drained(lua_State *L, int status, lua_KContext ctx) {
     return server_close(L);
 }
 
-/* server:drain(seconds): stops accepting, waits for what is under way, closes. */
+/* server:close([seconds]), also called drain: stops accepting, waits so long for what is under way (0: does not wait), closes. Many times is fine. */
 static int server_drain(lua_State *L) {
     server *s = luaL_checkudata(L, 1, HTTP_SERVER);
-    lua_Number seconds = luaL_optnumber(L, 2, 5);
+    lua_Number seconds = luaL_optnumber(L, 2, 0);
     if (!s->http || s->drain) return 0;
+    if (seconds <= 0) return server_close(L);
     rt_wait *w = wait_new(L, "http.drain", seconds + 5);
     w->quiet_deadline = 1;
     s->drain = wait_ref(w);
@@ -487,8 +477,8 @@ static int core_bind(lua_State *L) {
 static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_listen}, {"test", core_test}, {"equal", core_equal},
                                      {"reason", core_reason}, {"bind", core_bind},     {"type", core_type}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
-static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},       {"swap", server_swap},     {"drain", server_drain},
-                                          {"stats", server_stats}, {"close", server_close}, {"__close", server_close}, {NULL, NULL}};
+static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},        {"swap", server_swap},    {"drain", server_drain},
+                                          {"stats", server_stats}, {"close", server_drain}, {"__close", server_close}, {NULL, NULL}};
 
 static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);

@@ -331,14 +331,15 @@ local function read_file(path)
 end
 
 --- Listens: app:listen {host = "127.0.0.1", port = 0 (a free one), tls = {cert = file, key = file}, unix = path}. Returns a server: server:port(),
---- :close(), :drain(seconds), :stats(), :fd(). Several workers on one port: the first with share = "first", the others with share = "join"; a new
---- program in the same process takes over with fd = old:fd().
+--- :close([seconds to wait for requests under way]), :stats(), :fd(). Several workers on one port: the first says share = "first", the others
+--- join by themselves; a new program in the same process takes over with fd = old:fd().
 function App:listen(opts)
     opts = options("app:listen", opts, LISTEN_OPTIONS)
     if not self.live then self:compile() end
     local o = {}
     for k, v in pairs(self.options) do o[k] = v end
     o.host, o.port, o.backlog, o.fd, o.share = opts.unix and "unix:" .. opts.unix or opts.host, opts.port, opts.backlog, opts.fd, opts.share
+    if not o.share and not o.fd and (o.port or 0) > 0 and require("neap.worker").self() > 1 then o.share = "join" end
     if opts.tls then
         o.cert, o.key = read_file(opts.tls.cert or error("app:listen: tls.cert is missing", 2)), read_file(opts.tls.key or error("app:listen: tls.key is missing", 2))
     end
