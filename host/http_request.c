@@ -223,6 +223,7 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *c, const char *
     }
     if (!r->dispatched) {
         r->dispatched = 1;
+        r->app = s->c.app; /* it may have been exchanged while the body came */
         s->progress++;
         s->st.requests++;
         int ms = r->handler_ms ? r->handler_ms : (int)s->c.handler_ms;
@@ -266,7 +267,7 @@ const char *neap_http_query(const neap_http_req *r, size_t *len) {
 }
 
 int neap_http_answered(const neap_http_req *r) { return r->answered; }
-int neap_http_streaming(const neap_http_req *r) { return r->streaming && !r->ended; }
+int neap_http_streaming(const neap_http_req *r) { return r->streaming && !r->ended && !r->bad; }
 
 const char *neap_http_header(neap_http_req *r, const char *name) {
     if (r->fake) return http_fake_lookup(r, name);

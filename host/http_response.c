@@ -197,7 +197,7 @@ int neap_http_stream_write(neap_http_req *r, const void *data, size_t len) {
 }
 
 int neap_http_stream_end(neap_http_req *r) {
-    if (!r->streaming || r->ended) return NEAP_ERR_CLOSED;
+    if (!r->streaming || r->ended || r->bad) return NEAP_ERR_CLOSED;
     r->ended = 1;
     r->drained = NULL;
     if (r->fake) {
@@ -211,14 +211,14 @@ int neap_http_stream_end(neap_http_req *r) {
 }
 
 void neap_http_stream_abort(neap_http_req *r) {
-    if (!r->streaming || r->ended) return;
-    if (!r->fake) r->bad = 1;
-    r->told = 1;
-    neap_http_ref(r);
-    if (r->fake) neap_http_stream_end(r);
-    else {
-        http_flight_end(r);
-        if (r->mhd) http_wake(r);
+    if (!r->streaming || r->ended || r->bad) return;
+    if (r->fake) {
+        neap_http_stream_end(r);
+        return;
     }
+    neap_http_ref(r);
+    r->bad = r->told = 1;
+    http_flight_end(r);
+    if (r->mhd) http_wake(r);
     neap_http_unref(r);
 }

@@ -167,7 +167,7 @@ describe("an app", function()
         for want, fn in pairs {
             ["did you mean 'timeout'"] = function() http.app {timeot = 3} end,
             ["did you mean 'port'"] = function() app:listen {prot = 3} end,
-            ["has a handler already"] = function() app:get("/a", function() end) end,
+            ["have a handler already"] = function() app:get("/a", function() end) end,
             ["begins with '/'"] = function() app:get("b", function() end) end,
             ["not a function"] = function() app:get("/b", 3) end,
             ["number of bytes"] = function() http.app {max_body = "lots"} end,
@@ -234,7 +234,7 @@ describe("a server", function()
         local base = serve(app)
         local n = {}
         for i = 1, 30 do n[i] = i end
-        for _, status in ipairs(task.map(n, function() return http.get(base .. "/wait").status end)) do assert.are.equal(200, status) end
+        for _, status in ipairs(task.map(n, function() return http.get(base .. "/wait").status end, {limit = 30})) do assert.are.equal(200, status) end
         assert.are.equal(30, most)
     end)
 
@@ -306,7 +306,7 @@ describe("a server", function()
         eventually(function() return closed end)
         ok, err = pcall(http.get, base .. "/broken")
         assert.are.same({false, "connection"}, {ok, err.kind})
-        assert.are.equal("data: tick\n\n", app:test("GET", "/live").body and "data: tick\n\n")
+        assert.are.equal(r.body, app:test("GET", "/live").body)
     end)
 
     it("keeps a request for background work after the answer", function()

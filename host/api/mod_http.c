@@ -101,13 +101,16 @@ static int answer(lua_State *L) {
     return answered(L, LUA_OK, 0);
 }
 
+/* The error stays what it is (<close> variables see it); its traceback waits in the registry under the thread. */
 static int with_traceback(lua_State *L) {
-    lua_createtable(L, 2, 0);
-    lua_insert(L, 1);
-    lua_rawseti(L, 1, 1);
     luaL_traceback(L, L, NULL, 1);
-    lua_rawseti(L, 1, 2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, L);
     return 1;
+}
+
+static int failure_answered(lua_State *L, int status, lua_KContext ctx) {
+    http_answer(L, lua_touserdata(L, 1), 5, lua_gettop(L) - 4);
+    return 0;
 }
 
 /* After an error: failed(req, error, traceback) returns the answer, and logs. */
@@ -115,22 +118,16 @@ static int after(lua_State *L, int status, lua_KContext ctx) {
     http_req *q = lua_touserdata(L, 1);
     if (status == LUA_OK || status == LUA_YIELD) return 0;
     if (q->r && neap_http_streaming(q->r)) neap_http_stream_abort(q->r);
-    lua_settop(L, 3); /* request, message handler, {error, traceback} */
-    lua_replace(L, 2);
+    lua_settop(L, 3); /* request, message handler, error */
     push_handlers(L);
-    lua_getfield(L, -1, "failed");
-    lua_replace(L, -2);
+    lua_getfield(L, 4, "failed");
     lua_pushvalue(L, 1);
-    if (lua_type(L, 2) == LUA_TTABLE) {
-        lua_rawgeti(L, 2, 1);
-        lua_rawgeti(L, 2, 2);
-    } else { /* no memory for the table */
-        lua_pushvalue(L, 2);
-        lua_pushliteral(L, "");
-    }
-    lua_remove(L, 2);
-    lua_callk(L, 3, LUA_MULTRET, 0, answered);
-    return answered(L, LUA_OK, 0);
+    lua_pushvalue(L, 3);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, L);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, L);
+    lua_callk(L, 3, LUA_MULTRET, 0, failure_answered);
+    return failure_answered(L, LUA_OK, 0);
 }
 
 /* handle(req): the body of a request's task */
@@ -343,6 +340,18 @@ static int server_port(lua_State *L) {
     server *s = luaL_checkudata(L, 1, HTTP_SERVER);
     lua_pushinteger(L, s->http ? s->port = neap_http_port(s->http) : s->port);
     return 1;
+}
+
+/* server:swap(core app): requests that are complete from now on go to it; those under way end with the app they have. */
+static int server_swap(lua_State *L) {
+    server *s = luaL_checkudata(L, 1, HTTP_SERVER);
+    http_app *a = luaL_checkudata(L, 2, HTTP_APP);
+    luaL_argcheck(L, a->ready, 2, "the app has no handlers yet");
+    if (!s->http) return luaL_error(L, "the server is closed");
+    neap_http_swap(s->http, &(neap_http_app){dispatch, gone, head, a});
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, 1, 1); /* what is under way keeps the old one through its request */
+    return 0;
 }
 
 static int server_fd(lua_State *L) {

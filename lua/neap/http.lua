@@ -19,12 +19,12 @@ http.equal = core.equal
 
 -- ---- options ------------------------------------------------------------------------------------------------------------
 local UNITS = {b = 1, kb = 1024, mb = 1024 ^ 2, gb = 1024 ^ 3}
-local function bytes(name, v)
+local function bytes(name, v, level)
     if type(v) == "string" then
         local n, unit = v:match("^%s*(%d+%.?%d*)%s*(%a*)%s*$")
         v = n and UNITS[unit:lower() == "" and "b" or unit:lower()] and math.floor(tonumber(n) * UNITS[unit:lower() == "" and "b" or unit:lower()])
     end
-    if type(v) ~= "number" or v < 1 then error(("%s is a number of bytes or a text such as \"1MB\""):format(name), 4) end
+    if type(v) ~= "number" or v < 1 then error(("%s is a number of bytes or a text such as \"1MB\""):format(name), level) end
     return math.floor(v)
 end
 
@@ -49,19 +49,20 @@ local function nearest(name, known)
 end
 
 --- Copies opts, checking each key against `known` ({name = type or checking function}). Errors at the caller of the public function.
-local function options(what, opts, known)
+local function options(what, opts, known, level)
+    level = level or 3
     local out = {}
     for k, v in pairs(opts or {}) do
         local want = known[k]
         if want == nil then
             local near = type(k) == "string" and nearest(k, known)
-            error(("%s: unknown option '%s'%s"):format(what, tostring(k), near and (", did you mean '%s'?"):format(near) or ""), 3)
+            error(("%s: unknown option '%s'%s"):format(what, tostring(k), near and (", did you mean '%s'?"):format(near) or ""), level)
         end
-        if want == "bytes" then v = bytes(what .. ": " .. k, v)
+        if want == "bytes" then v = bytes(what .. ": " .. k, v, level + 1)
         elseif want == "seconds" then
-            if type(v) ~= "number" or v <= 0 then error(("%s: %s is a time in seconds"):format(what, k), 3) end
+            if type(v) ~= "number" or v <= 0 then error(("%s: %s is a time in seconds"):format(what, k), level) end
         elseif want ~= "any" and type(v) ~= want then
-            error(("%s: %s is a %s, not a %s"):format(what, k, want, type(v)), 3)
+            error(("%s: %s is a %s, not a %s"):format(what, k, want, type(v)), level)
         end
         out[k] = v
     end
@@ -169,12 +170,13 @@ function http.app(opts)
     return app
 end
 
+-- Callers put it in parentheses: a tail call would hide the frame that error levels count.
 local function add(app, method, pattern, handler, opts, level)
     local root = app.root or app
     if type(handler) ~= "function" and not (getmetatable(handler) or {}).__call then
         error(("%s %s: the handler is a %s, not a function"):format(method, tostring(pattern), type(handler)), level + 1)
     end
-    opts = options(method .. " " .. pattern, opts, ROUTE_OPTIONS)
+    opts = options(method .. " " .. pattern, opts, ROUTE_OPTIONS, level + 2)
     local id = #root.list + 1
     local full = app.prefix .. pattern
     if full ~= "/" and app.prefix ~= "" and pattern == "/" then full = app.prefix end
@@ -190,14 +192,14 @@ local function add(app, method, pattern, handler, opts, level)
 end
 
 for _, method in ipairs {"get", "post", "put", "patch", "delete", "any"} do
-    App[method] = function(self, pattern, handler, opts) return add(self, method, pattern, handler, opts, 2) end
+    App[method] = function(self, pattern, handler, opts) return (add(self, method, pattern, handler, opts, 2)) end
 end
 
 --- A route as one table: app:route {method = "GET", path = "/x", handler = fn, name =, summary =, max_body =, timeout =}
 function App:route(t)
     local opts = {}
     for k, v in pairs(t) do if k ~= "method" and k ~= "path" and k ~= "handler" then opts[k] = v end end
-    return add(self, t.method or "GET", t.path, t.handler, opts, 2)
+    return (add(self, t.method or "GET", t.path, t.handler, opts, 2))
 end
 
 --- Middleware: app:use(function(req, next) ... return next(req) end) for every request, app:use("/api", fn) below a path, in a group for its routes.
@@ -236,13 +238,13 @@ end
 --- Server-sent events: app:sse("/live", function(req, stream) for .. do stream:send {data = ..} end end). A comment goes out each 15 s; when the
 --- client leaves the task is cancelled.
 function App:sse(path, fn, opts)
-    return add(self, "get", path, function(req)
+    return (add(self, "get", path, function(req)
         local stream <close> = req:stream {["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-cache", ["X-Accel-Buffering"] = "no"}
         local task = require "neap.task"
         local beat = task.every(15, function() if not stream:closed() then stream:comment() end end)
         local guard <close> = setmetatable({}, {__close = function() beat:stop() end}) -- luacheck: ignore 211
         fn(req, stream)
-    end, opts, 2)
+    end, opts, 2))
 end
 
 --- Files: app:static("/", "public", {index = "index.html", cache = "1h", fallback = "index.html"}). The directory "asset:scripts/page" means files that
@@ -263,13 +265,13 @@ function App:static(prefix, dir, opts)
         if ok == true then return 200 end -- sent already
         if ok then return ok, ... end
     end
-    return add(self, "get", (prefix:gsub("/$", "")) .. "/*path", function(req)
+    return (add(self, "get", (prefix:gsub("/$", "")) .. "/*path", function(req)
         local path = req.params.path
         local status, body, headers = answer(serve(req, path))
         if not status and opts.fallback then status, body, headers = answer(serve(req, opts.fallback)) end
         if not status then http.error(404, "no such file") end
         return status, body, headers
-    end, nil, 2)
+    end, nil, 2))
 end
 
 --- The path of a named route: app:url_for("sensor", {name = "oven"})
