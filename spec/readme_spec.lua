@@ -44,7 +44,9 @@ describe("README", function()
         probe:close()
         local dir = helper.dir()
         local program = process.run {"readlink", "-f", helper.program()}
-        local script = {"export PATH='" .. program:match "^(.*)/[^/]*$" .. "':$PATH NO_COLOR=1 COLUMNS=100", "unset NEAP_DATA REDIS_URL REDIS_HOST REDIS_PORT", "cd '" .. dir .. "'",
+        local script = {
+            "export PATH='" .. program:match "^(.*)/[^/]*$" .. "':$PATH NO_COLOR=1 COLUMNS=100",
+            "unset NEAP_DATA REDIS_URL REDIS_HOST REDIS_PORT", "cd '" .. dir .. "'",
             "trap 'kill $! 2>/dev/null; wait' EXIT"}
         for i, step in ipairs(steps) do
             script[#script + 1] = ("echo; echo '=== step %d'"):format(i)

@@ -73,6 +73,21 @@ describe("a model's file", function()
         assert.is_true(math.abs(calibration:p(1) - r.calibration:p(1)) < 0.01)
     end)
 
+    it("is read by Python's standard library, weight for weight", function()
+        if not os.execute "command -v python3 >/dev/null" then return pending "python3 is not installed" end
+        local s = made("day", 400)
+        local r = assert(train.run(s.times, s.values, specs:get "day", {epochs = 1}))
+        r.model:save(dir .. "/m.safetensors", r.card)
+        local root = neap.root ~= "" and neap.root or "."
+        local said, code = process.run {"python3", root .. "/spec/safetensors_reader.py", dir .. "/m.safetensors"}
+        assert.equal(0, code, said)
+        local weight = r.model.mlp:layer(1)
+        local rows, columns, sum = said:match "layer1%.weight F32 %[(%d+), (%d+)%] (%S+)"
+        assert.same({weight:size(1), weight:size(2)}, {tonumber(rows), tonumber(columns)})
+        assert.is_true(math.abs(weight:sum() - tonumber(sum)) < 1e-3)
+        assert.matches("\nsensor day\nwindow 16\n", said)
+    end)
+
     it("is refused with a reason when it is damaged or somebody else's", function()
         local s = made("day", 400)
         local r = assert(train.run(s.times, s.values, specs:get "day", {epochs = 1}))
@@ -122,6 +137,37 @@ describe("neap train", function()
         said, code = neap("train", "--epoch", "3")
         assert.equal(2, code)
         assert.matches("did you mean '%-%-epochs'", said)
+    end)
+
+    it("makes a model that neap score uses, on a CSV file and on the history", function()
+        local file = helper.write(dir .. "/t.csv", "timestamp,value\n")
+        local s = made("day", 600)
+        local rows = {"timestamp,value"}
+        for i, value in ipairs(s.values) do rows[i + 1] = ("%d,%g"):format(s.times[i] // 1000000, value) end
+        helper.write(file, table.concat(rows, "\n") .. "\n")
+        neap("import", file, "--sensor", "day", "--data", dir .. "/d")
+        local said, code = neap("train", "day", "--epochs", "4", "--checkpoint", dir .. "/day.st", "--data", dir .. "/d", "--no-plot")
+        assert.equal(0, code, said)
+        said, code = neap("score", "--csv", file, "--out", dir .. "/out.csv", "--checkpoint", dir .. "/day.st")
+        assert.equal(0, code, said)
+        local model = forecaster.load(dir .. "/day.st")
+        local scored = helper.read(dir .. "/out.csv")
+        local n, forecast = 0, nil
+        for line in scored:gmatch "[^\n]+" do
+            n = n + 1
+            if n == 101 then forecast = tonumber(line:match "^[^,]*,[^,]*,([^,]*)") end
+        end
+        assert.equal(601, n)
+        local window = {}
+        for i = 84, 99 do window[#window + 1] = tonumber(("%g"):format(s.values[i])) end
+        assert.is_true(math.abs(model:forecast(window, s.times[100] / 1e6) - forecast) < 1e-4)
+        said, code = neap("score", "day", "--data", dir .. "/d", "--out", dir .. "/history.csv")
+        assert.equal(0, code, said)
+        assert.matches("600 readings of 'day' scored with", said)
+        assert.equal(601, select(2, helper.read(dir .. "/history.csv"):gsub("\n", "")))
+        said, code = neap("score", "nobody", "--data", dir .. "/d")
+        assert.equal(1, code)
+        assert.matches("has no readings", said)
     end)
 
     it("does not put a model to use that knows made-up readings when there are real ones", function()

@@ -70,7 +70,8 @@ local function shown(x) return x and ("%.10g"):format(x) or "" end
 ---@field problems string[] the first few cells that could not be read
 ---@field seconds number processor time
 
---- Scores a file. opts: seed, time and value (names of columns), on_row (called with every verdict). "-" is standard input or output.
+--- Scores a file. opts: seed, time and value (names of columns), on_row (called with every verdict), judge (instead of a new
+--- detector). "-" is standard input or output.
 --- Raises when a file cannot be opened or its columns cannot be understood.
 ---@param input string
 ---@param output string
@@ -86,7 +87,7 @@ function score_csv.run(input, output, opts)
     local out = output == "-" and io.stdout or score_csv.open(output, "w")
 
     local began = os.clock()
-    local d = detector.new {seed = opts.seed or 1}
+    local d = opts.judge or detector.new {seed = opts.seed or 1}
     local sum = {rows = 0, flagged = 0, missing = 0, problems = {}}
     local function problem(n, text)
         if #sum.problems < 5 then sum.problems[#sum.problems + 1] = ("line %d: %s"):format(n, text) end
