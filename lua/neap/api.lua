@@ -2,6 +2,7 @@
 --
 --     api.routes(app, here)      -- app: neap.http's; here: the session, with scorer, stamp, limits and counters (see serve.lua)
 
+local clients = require "neap.clients"
 local decode = require "neap.decode"
 local ext = require "neap.ext"
 local ingest = require "neap.ingest"
@@ -194,6 +195,7 @@ end
 function api.routes(app, here)
     app:get("/", function() return 200, "<h1>hello world</h1>", {["Content-Type"] = "text/html; charset=utf-8"} end)
     app:post("/receive", receive(here))
+    clients.routes(app, here, take)
     app:get("/health", health(here))
     app:get("/metrics", function()
         return 200, here.metrics(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"}

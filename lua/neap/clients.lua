@@ -1,0 +1,139 @@
+--- Routes for clients that speak somebody else's dialect: InfluxDB v1 and v2, collectd, ThingsBoard devices, and a device that can only GET.
+--
+--     clients.routes(app, here, take)       -- take(here, batch, key) judges and stores a decoded batch; nil: not now
+--
+-- Each client is answered in the words it understands, with the good readings of a batch stored whatever the bad ones are. Our own troubles
+-- are 503 with Retry-After, never 4xx: on 4xx most clients throw the readings away. Sensor names: measurement[,tag=value..].field for line
+-- protocol, host/plugin/type[.dsname] for collectd, the key of the value for the others.
+
+local decode = require "neap.decode"
+local json = require "neap.json"
+local when = require "neap.when"
+
+local clients = {}
+
+local JSON <const> = {["Content-Type"] = "application/json"}
+local VERSION <const> = "1.8.10" -- the InfluxDB whose manners these are: clients look at the first digit
+
+local function key_of(req) return req.headers["idempotency-key"] end
+
+--- The first refusal as text, and its place.
+local function first_of(batch)
+    local first = batch:errors()[1]
+    return first and first.reason, first and first.index
+end
+
+-- ---- InfluxDB ----
+
+local V1_UNITS <const> = {n = "ns", ns = "ns", u = "us", us = "us", ["µ"] = "us", ms = "ms", s = "s", m = "m", h = "h"}
+local V2_UNITS <const> = {ns = "ns", us = "us", ms = "ms", s = "s"}
+
+--- InfluxDB 1 answers: 204, or {"error": ..} with the same text in a header.
+local v1 = {}
+function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:gsub("%c", " "))} end
+function v1.partial(refused, _, reason, line)
+    return v1.bad(("partial write: line %d: %s dropped=%d"):format(line, reason, refused))
+end
+function v1.unavailable() return 503, {error = "the readings could not be stored now, send them again"}, {["Retry-After"] = "1"} end
+
+--- InfluxDB 2 answers: 204, or {"code", "message", "line"}; line is a whole number or Telegraf loses the message.
+local v2 = {}
+function v2.bad(text, line) return 400, {code = "invalid", message = text, line = line} end
+function v2.partial(refused, kept, reason, line)
+    return v2.bad(("line %d: %s (%d refused, %d stored)"):format(line, reason, refused, kept), line)
+end
+function v2.unavailable()
+    return 503, {code = "unavailable", message = "the readings could not be stored now, send them again"}, {["Retry-After"] = "1"}
+end
+
+--- Stores line protocol. ?partial=204 is for devices that would send a batch with one bad line for ever.
+local function write(here, take, units, say)
+    return function(req)
+        local precision = req.query.precision
+        if precision == nil or precision == "" then precision = "ns" end
+        local unit = units[precision]
+        if not unit then return say.bad(("precision '%s' is not one of ns, us, ms, s"):format(precision)) end
+        local batch = decode.lines(req:text(), {precision = unit})
+        local taken = take(here, batch, key_of(req))
+        if not taken then return say.unavailable() end
+        if batch.refused == 0 or req.query.partial == "204" then return 204 end
+        return say.partial(batch.refused, taken.count, first_of(batch))
+    end
+end
+
+local function influx(app, here, take)
+    app:post("/write", write(here, take, V1_UNITS, v1))
+    app:post("/api/v2/write", write(here, take, V2_UNITS, v2))
+    app:get("/ping", function(req)
+        local headers = {["X-Influxdb-Version"] = VERSION, ["X-Influxdb-Build"] = "neap " .. neap.version}
+        if req.query.verbose == "true" then return 200, {version = VERSION}, headers end
+        return 204, nil, headers
+    end)
+    app:get("/ready", function()
+        if here.journal and not here.journal:stats().live then
+            return 503, {status = "not ready", error = "Redis does not answer"}, {["Retry-After"] = "1"}
+        end
+        return {status = "ready", started = when.iso(here.started_at * 1000000 // 1), up = ("%.0fs"):format(neap.clock() - here.started_at)}
+    end)
+    --- Clients create their database before they write. There is nothing to create, and nothing to ask here.
+    local function query() return {results = json.array {{statement_id = 0}}} end
+    app:get("/query", query)
+    app:post("/query", query)
+end
+
+-- ---- collectd, ThingsBoard, GET ----
+
+--- collectd's write_http, Format "JSON" or "Command". It never sends again, and logs everything but 200.
+local function collectd(here, take)
+    return function(req)
+        local text = req:text()
+        local command = text:find "^%s*[Pp][Uu][Tt][Vv][Aa][Ll]"
+        local batch, err = decode.try[command and "putval" or "collectd"](text)
+        if not batch then return 400, {error = tostring(err)} end
+        local taken = take(here, batch, key_of(req))
+        if not taken then return 503, {error = "the readings could not be stored now"}, {["Retry-After"] = "1"} end
+        if batch.refused == 0 then return 200, ('{"stored":%d}'):format(taken.count), JSON end
+        local reason, index = first_of(batch)
+        return 200, {stored = taken.count, refused = batch.refused, error = ("item %d: %s"):format(index, reason)}
+    end
+end
+
+--- ThingsBoard's device API: 200 with an empty body, whatever keys there are.
+local function telemetry(here, take)
+    return function(req)
+        local batch, err = decode.try.json(req:text())
+        if not batch then return 400, {status = 400, message = tostring(err), errorCode = 31} end
+        local taken = take(here, batch, key_of(req))
+        if not taken then return 503, {status = 503, message = "could not be stored now"}, {["Retry-After"] = "1"} end
+        if taken.count == 0 and batch.refused > 0 then return 400, {status = 400, message = (first_of(batch)), errorCode = 31} end
+        return 200, ""
+    end
+end
+
+--- GET /receive?sensor_name=t&sensor_output=21.5[&time=..], for devices that can do no more. Off unless app.lua sets here.query_ingest:
+--- a GET that writes can be set off by any page that a browser opens.
+local function by_query(here, take)
+    return function(req)
+        if not here.query_ingest then return 405, {error = "send readings with POST; app.lua may set here.query_ingest = true"}, {Allow = "POST"} end
+        local item = {sensor_name = req.query.sensor_name, sensor_output = req.query.sensor_output, time = req.query.time}
+        local batch = decode.json(json.encode(json.array {item}, {utf8 = "replace"}))
+        local taken = take(here, batch, key_of(req))
+        if not taken then return 503, {error = "could not be stored now"}, {["Retry-After"] = "1"} end
+        if taken.count == 0 then return 400, {error = (first_of(batch))} end
+        return 200, '{"status":"success"}', JSON
+    end
+end
+
+---@param app any neap.http's
+---@param here neap.Session
+---@param take fun(here: neap.Session, batch: neap.decode.batch, key?: string): neap.ingest.Taken?
+function clients.routes(app, here, take)
+    influx(app, here, take)
+    app:post("/collectd", collectd(here, take))
+    app:post("/api/v1/:token/telemetry", telemetry(here, take))
+    app:post("/api/v1/:token/attributes", function() return 200, "" end)
+    app:get("/api/v1/:token/attributes", function() return {} end)
+    app:get("/receive", by_query(here, take))
+end
+
+return clients
