@@ -216,19 +216,26 @@ static void on_listen(uv_poll_t *h, int status, int events) {
     else if (conn_new(s->poll.loop, fd, &c) == 0) s->fn(c, s->ud);
 }
 
-/* Binds without a moment in which others could connect: nobody can before listen, and by then the mode is 0600. */
+/* Binds and listens under another name and then renames: whoever finds the socket can connect, and only we ever could. */
 static int bind_private(int fd, const struct sockaddr_un *a) {
-    if (bind(fd, (const struct sockaddr *)a, sizeof *a)) {
-        int other, err;
-        if (errno != EADDRINUSE) return NEAP_ERR_IO;
-        err = connect_to(a, &other);
-        if (err == 0) {
-            close(other);
-            return NEAP_ERR_FULL; /* somebody lives there */
-        }
-        if (unlink(a->sun_path) || bind(fd, (const struct sockaddr *)a, sizeof *a)) return NEAP_ERR_IO;
+    int other;
+    if (connect_to(a, &other) == 0) {
+        close(other);
+        return NEAP_ERR_FULL; /* somebody lives there */
     }
-    return chmod(a->sun_path, 0600) || listen(fd, 16) ? NEAP_ERR_IO : 0;
+    struct sockaddr_un aside = *a;
+    size_t n = strlen(aside.sun_path);
+    if (n + 2 > sizeof aside.sun_path) return NEAP_ERR_INVALID;
+    aside.sun_path[n] = '~';
+    unlink(aside.sun_path);
+    if (bind(fd, (const struct sockaddr *)&aside, sizeof aside)) return NEAP_ERR_IO;
+    if (chmod(aside.sun_path, 0600) || listen(fd, 16) || rename(aside.sun_path, a->sun_path)) {
+        int saved = errno;
+        unlink(aside.sun_path);
+        errno = saved;
+        return NEAP_ERR_IO;
+    }
+    return 0;
 }
 
 int neap_control_listen(uv_loop_t *loop, const char *path, neap_control_fn fn, void *ud, neap_control **out) {

@@ -23,7 +23,7 @@ typedef void (*neap_conn_fn)(neap_conn *c, void *ud);
    too long, NEAP_ERR_AUTH when it is there and not ours alone, NEAP_ERR_IO. */
 int neap_control_dir(char *path, size_t size, int make);
 
-/* Listens at `path` (at most 107 bytes; a socket left behind by a dead process is replaced, a living one is NEAP_ERR_FULL). The listening socket
+/* Listens at `path` (at most 106 bytes; a socket left behind by a dead process is replaced, a living one is NEAP_ERR_FULL). The listening socket
    keeps no loop alive. close ends it and removes the file; connections stay. */
 int neap_control_listen(uv_loop_t *loop, const char *path, neap_control_fn fn, void *ud, neap_control **out);
 void neap_control_close(neap_control *s);

@@ -9,10 +9,13 @@ local opt = args.parse{
 }
 
 local ok, server = pcall(attach.open, opt.server)
-local reply = ok and server:ask{op = "reload"}
-if ok then server:close() end
-if not ok or not reply.ok then
-    io.stderr:write("neap reload: ", ok and reply.message or tostring(server), "\n")
+local asked, reply
+if ok then
+    asked, reply = pcall(server.ask, server, {op = "reload"})
+    server:close()
+end
+if not asked or not reply.ok then
+    io.stderr:write("neap reload: ", asked and reply.message or tostring(ok and reply or server), "\n")
     os.exit(1, true)
 end
 print(reply.message or "reloaded")

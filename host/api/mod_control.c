@@ -160,7 +160,7 @@ static int l_listen(lua_State *L) { /* listen(path, fn) -> server; fn(conn) runs
     s->R = rt_of(L);
     int err = neap_control_listen(rt_loop(s->R), path, on_conn, s, &s->s);
     if (err == NEAP_ERR_FULL) return err_code(L, err, "%s is taken by a living process", path);
-    if (err == NEAP_ERR_INVALID) return err_code(L, err, "the path of a control socket has at most 107 bytes: %s", path);
+    if (err == NEAP_ERR_INVALID) return err_code(L, err, "the path of a control socket has at most 106 bytes: %s", path);
     if (err) return err_code(L, err, "cannot listen at %s", path);
     if (rt_at_close(s->R, at_close, s)) {
         at_close(s);

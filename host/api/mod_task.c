@@ -66,6 +66,7 @@ static void push_handle(lua_State *L, rt_task *t) {
 
 static handle *check_handle(lua_State *L) {
     handle *h = luaL_checkudata(L, 1, TASK_META);
+    if (!h->t) luaL_error(L, "this task handle has been collected"); /* it came out of a table with weak keys */
     return h;
 }
 

@@ -5,7 +5,7 @@
 local control = {}
 
 ---Listens at a path; fn(conn) runs as a task for each connection. Keeps no program alive; close() ends it.
----@param path string at most 107 bytes
+---@param path string at most 106 bytes
 ---@param fn fun(conn: neap.control.conn)
 ---@return {close: fun(self)} server
 function control.listen(path, fn) end

@@ -229,7 +229,8 @@ function attach.list()
                 found[#found + 1] = info
             end
         elseif type(client) == "table" and client.kind == "connection" then
-            os.remove(path)
+            local alive = io.open("/proc/" .. (path:match("/(%d+)[%d.]*%.sock$") or "self") .. "/stat")
+            if alive then alive:close() else os.remove(path) end
         end
     end
     return found

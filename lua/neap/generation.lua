@@ -24,11 +24,21 @@ function generation.keep(name, init)
 end
 neap.keep = generation.keep -- luacheck: ignore 122
 
--- neap.task for this generation: what it starts is remembered (weakly: a finished task is nobody's).
+-- A task's number, from its handle.
+local function id_of(handle) return tostring(handle):match("^task (%d+)") end
+
+-- neap.task for this generation: the numbers of the tasks it starts are remembered. (Handles would not do: held strongly they keep finished tasks'
+-- results, held weakly those of running tasks may be collected.)
 local function own_tasks(self)
     local own = setmetatable({}, {__index = task})
     local function remember(handle)
-        self.tasks[handle] = true
+        self.tasks[id_of(handle)] = true
+        self.started = self.started + 1
+        if self.started % 10000 == 0 then -- forget the finished ones
+            local live = {}
+            for _, h in ipairs(task.list()) do live[id_of(h)] = self.tasks[id_of(h)] end
+            self.tasks = live
+        end
         return handle
     end
     function own.spawn(fn, ...) return remember(task.spawn(fn, ...)) end
@@ -90,7 +100,7 @@ end
 ---@param path string
 ---@param extra? table more names for its environment
 function generation.load(path, extra)
-    local self = setmetatable({path = path, files = {}, tasks = setmetatable({}, {__mode = "k"})}, generation)
+    local self = setmetatable({path = path, files = {}, tasks = {}, started = 0}, generation)
     self.env = setmetatable({}, {__index = _G})
     for k, v in pairs(extra or {}) do self.env[k] = v end
     self.env._G = self.env
@@ -108,7 +118,9 @@ end
 
 --- Ends the tasks that it started.
 function generation:close(why)
-    for handle in pairs(self.tasks) do handle:cancel(why or "a newer version of the app is in force") end
+    for _, handle in ipairs(task.list()) do
+        if self.tasks[id_of(handle)] then handle:cancel(why or "a newer version of the app is in force") end
+    end
 end
 
 return generation

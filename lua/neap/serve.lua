@@ -74,7 +74,10 @@ local function furnish(here, opt, me, count)
         commit = function(new)
             version.commit(here, new)
             new.app:take_over(here.server)
-            task.spawn(function() here.scorer:forget() end)
+            task.spawn(function()
+                here.scorer:forget()
+                collectgarbage() -- the version before is a lot of garbage at once
+            end)
         end,
         drop = version.drop,
         files = function() return version.files(here, opt) end,
@@ -131,6 +134,7 @@ function serve.worker(text)
     here.socket, here.private = opt.socket, opt.socket ~= nil
     furnish(here, opt, me, count)
     open_doors(here, opt, "join", me)
+    worker.send(1, "ready", "")
     worker.on("stop", function()
         close_doors(here, opt)
         here:close()
@@ -167,11 +171,17 @@ function serve.start(opt)
     open_doors(here, opt, opt.workers > 1 and "first" or nil, 1)
     opt.port = here.server:port() -- with port 0 the system chooses one; the others must have the same
     if opt.workers > 1 then
-        worker.on("failed", function(why) stop:set("a worker failed: " .. why) end)
+        local ready = task.channel(opt.workers)
+        worker.on("failed", function(why)
+            stop:set("a worker failed: " .. why)
+            ready:close()
+        end)
+        worker.on("ready", function() ready:send(true) end)
         local for_others = {app = opt.app, sensors = opt.sensors, data = here.data, host = host, port = opt.port, drain = opt.drain,
             redis = here.private and "unix://" .. here.socket or here.url, socket = here.socket, most_sensors = opt.most_sensors,
             name = opt.name, use = opt.use}
         worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
+        for _ = 2, opt.workers do ready:recv(30) end -- what is printed below is true for all of them
     end
     local watch = here.reload:watch() -- an edit of the specs or of app.lua is in force half a second later
     banner(here, opt)
