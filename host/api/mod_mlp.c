@@ -238,6 +238,7 @@ static int mlp_m_save(lua_State *L) {
     static const char *const options[] = {"optimizer", NULL};
     neap_mlp *m = mlp_free_check(L, 1, "save");
     const char *path = luaL_checkstring(L, 2);
+    lua_settop(L, 4);
     options_check(L, 4, options);
     int optimizer = 0;
     if (lua_istable(L, 4)) lua_getfield(L, 4, "optimizer"), optimizer = lua_toboolean(L, -1);

@@ -210,6 +210,7 @@ static neap_tensor *list_of(lua_State *L, int *n, const char *op) {
 
 static int tensor_cat(lua_State *L) {
     int n;
+    lua_settop(L, 2);
     neap_tensor *list = list_of(L, &n, "cat");
     int dim = lua_isnoneornil(L, 2) ? 0 : tensor_dim(L, 2, &list[0], "cat");
     neap_tensor *out = tensor_slot(L);
