@@ -285,6 +285,18 @@ describe("neap serve", function()
         assert.equal('{"n":2}', text) -- the old version serves
     end)
 
+    it("takes this machine's own readings from neap record", function()
+        local _, url = serve()
+        local said, code = process.run {helper.program(), "record", "--interval", "0.2", "--count", "3", "--url", url, "--prefix", "pc.",
+            "--no-probes"}
+        assert.equal(0, code, said)
+        assert.equal("", said)
+        local _, text = request("GET", url .. "/api/sensors/pc.load1/readings")
+        assert.equal(3, json.decode(text).count)
+        said = process.run {helper.program(), "record", "--interval", "0.1", "--count", "1", "--url", "http://127.0.0.1:1", "--no-probes"}
+        assert.matches("is `neap serve` running", said)
+    end)
+
     it("refuses a bad address, a broken spec file and a second server in one directory, and says why", function()
         local text, code = process.run {helper.program(), "serve", "--listen", "nowhere", "--data", dir .. "/data"}
         assert.equal(1, code)
