@@ -84,7 +84,7 @@ static void arm(neap_http *s, int moved) {
     }
     if (moved) s->spins = 0;
     else s->spins++;
-    if (moved || s->spins < 4) s->need_run = 1;
+    if (moved || (s->spins < 4 && !s->pending)) s->need_run = 1;
     else uv_timer_start(s->run_timer, on_run_timer, 1, 0);
     if (!s->pending) http_spin_check(s);
 }

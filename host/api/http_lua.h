@@ -37,7 +37,7 @@ typedef struct http_req {
     int found;                  /* 1, 0, -1 as the router said */
     int nparams;
     const char *const *names;
-    char allow[96];
+    const char *allow;          /* behind param, "" if the path has no route at all */
     struct {
         size_t off, len;
     } param[];

@@ -163,10 +163,12 @@ struct start {
 
 static int start(lua_State *L) {
     struct start *s = lua_touserdata(L, 1);
+    http_req *q;
     int n = s->found == 1 ? s->m->nparams : 0;
     lua_settop(L, 0);
     lua_pushcfunction(L, handle);
-    http_req *q = lua_newuserdatauv(L, sizeof *q + (size_t)n * sizeof q->param[0], 2);
+    size_t size = sizeof *q + (size_t)n * sizeof q->param[0], allow = s->found == -1 ? strlen(s->m->allow) + 1 : 0;
+    q = lua_newuserdatauv(L, size + allow, 2);
     q->r = NULL;
     q->app = s->a;
     q->task = NULL;
@@ -176,8 +178,7 @@ static int start(lua_State *L) {
     q->found = s->found;
     q->nparams = n;
     q->names = n ? s->m->names : NULL;
-    q->allow[0] = 0;
-    if (s->found == -1) memcpy(q->allow, s->m->allow, sizeof q->allow);
+    q->allow = allow ? memcpy((char *)q + size, s->m->allow, allow) : "";
     memcpy(q->param, s->m->param, (size_t)n * sizeof q->param[0]);
     lua_pushvalue(L, lua_upvalueindex(1)); /* the metatable */
     lua_setmetatable(L, -2);
