@@ -76,6 +76,7 @@ typedef struct rt_wait {
     const char *what;
     double deadline;
     int heap_index; /* place in the deadline heap, or -1 */
+    int at;         /* stack index of the waiter's userdata */
     int refs;
     char state;
 } rt_wait;

@@ -141,7 +141,47 @@ static int wait_gc(lua_State *L) {
     return 0;
 }
 
+/* Most waits end well and at once: their userdata (and with it the struct) then go to a small stock in the registry instead of to the collector, for which
+   an object with a finaliser is dear. A userdata that is in use is not in the stock: one whose coroutine dies is collected as ever. */
+enum { SPARE_MAX = 256 };
+static const char spare_key;
+
+static rt_wait **take_spare(lua_State *L, rt *R) {
+    if (!R->nspare) return NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_key);
+    lua_rawgeti(L, -1, R->nspare);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -3, R->nspare--);
+    lua_remove(L, -2);
+    return lua_touserdata(L, -1);
+}
+
+/* After the continuation: p may be gone if that popped it, so nothing is read through w before the stack has shown that it is still there. */
+static void keep_spare(lua_State *L, rt *R, rt_wait **p, rt_wait *w, int at) {
+    if (R->nspare == SPARE_MAX || !lua_checkstack(L, 4) || lua_touserdata(L, at) != p || !lua_getmetatable(L, at)) return;
+    luaL_getmetatable(L, WAIT_META);
+    int same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    if (!same || *p != w || w->state == WAIT_PENDING || w->refs != 1) return;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_key);
+    lua_pushvalue(L, at);
+    lua_rawseti(L, -2, R->nspare + 1); /* the slot exists: the table was made full size */
+    lua_pop(L, 1);
+    R->nspare++;
+    drop_result(w);
+    memset(w, 0, sizeof *w);
+    w->state = WAIT_DONE;
+    w->refs = 1;
+}
+
 void wait_init(lua_State *L) {
+    lua_createtable(L, SPARE_MAX, 0);
+    for (int i = 1; i <= SPARE_MAX; i++) {
+        lua_pushboolean(L, 0);
+        lua_rawseti(L, -2, i);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_key);
+
     luaL_newmetatable(L, WAIT_META);
     lua_pushcfunction(L, wait_gc);
     lua_setfield(L, -2, "__gc");
@@ -248,16 +288,21 @@ rt_wait *wait_new(lua_State *L, const char *what, double timeout) {
         limit = t->cancel_raised + CLEANUP_SECONDS;
         if (rt_now(R) >= limit) t->killed = 1;
     }
-    rt_wait **p = lua_newuserdatauv(L, sizeof *p, 0);
-    *p = NULL;
-    luaL_setmetatable(L, WAIT_META);
-    rt_wait *w = calloc(1, sizeof *w);
-    if (!w) err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", what);
+    rt_wait **p = take_spare(L, R);
+    if (!p) {
+        p = lua_newuserdatauv(L, sizeof *p, 0);
+        *p = NULL;
+        luaL_setmetatable(L, WAIT_META);
+        *p = calloc(1, sizeof **p);
+        if (!*p) err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", what);
+    }
+    rt_wait *w = *p;
+    w->at = lua_gettop(L);
+    w->state = WAIT_PENDING;
     w->R = R;
     w->what = what;
     w->refs = 1;
     w->heap_index = -1;
-    *p = w;
     if (timeout >= 0 || limit >= 0) {
         w->deadline = timeout >= 0 ? rt_now(R) + timeout : limit;
         if (limit >= 0 && w->deadline > limit) w->deadline = limit;
@@ -289,7 +334,10 @@ static int resumed(lua_State *L, int status, lua_KContext ctx) {
         return err_raise(L, &e, "%s waits for ever: no task, timer or connection is left that could end it", w->what);
     }
     if (w->status == NEAP_ERR_TIMEOUT && w->state == WAIT_LEFT && !w->quiet_deadline) return wait_raise(L, w);
+    int at = w->at;
+    rt_wait **p = lua_touserdata(L, at);
     int n = w->k(L, status, ctx); /* the userdata on the stack keeps w alive meanwhile */
+    keep_spare(L, R, p, w, at);
     return n;
 }
 
