@@ -33,7 +33,7 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -type f 2>/dev/null | sort)
 
-.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz dist compat clean ctest compdb install
+.PHONY: all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
 ## make              build build/neap
 all: setup
 	@$(MAKE) --no-print-directory build
@@ -107,6 +107,7 @@ fuzz:
 	    spec/fuzz/$(FUZZ)_fuzz.c $(FUZZ_SRC) -lz -lm
 	build/fuzz/$(FUZZ)_fuzz -max_total_time=$(SECONDS) build/fuzz/$(FUZZ) spec/fuzz/corpus/$(FUZZ)
 
+fuzzers: $(FUZZERS)
 ctest: $(CTESTS)
 	@rc=0; for t in $(CTESTS); do $$t || rc=1; done; exit $$rc
 
