@@ -163,6 +163,21 @@ describe("the routes", function()
         here.redis:close()
     end)
 
+    it("serve a page that loads nothing from elsewhere, and the verdicts it shows", function()
+        local page = get "/page/"
+        assert.equal(200, page.status)
+        assert.equal("default-src 'self'", page.headers["Content-Security-Policy"])
+        for file in page.body:gmatch '"([%w]+%.%w+)"' do assert.equal(200, get("/page/" .. file).status, file) end
+        assert.is_nil(page.body:find "//")
+        post '[{"sensor_name":"oven","sensor_output":3},{"sensor_name":"<b>","sensor_output":4}]'
+        local all = get("/api/status").json
+        assert.equal(2, all.count)
+        assert.equal("<b>", all.sensors[1].sensor)
+        assert.equal(0, all.sensors[1].anomaly_detected)
+        assert.equal(3, all.sensors[2].recent[1].value)
+        assert.equal("°C", all.sensors[2].unit)
+    end)
+
     it("count what was accepted and refused", function()
         local function counted(name) return tonumber(get("/metrics").body:match("\n" .. name .. " (%d+)")) or 0 end
         local before, refused = counted "neap_readings_total", counted "neap_readings_refused_total"

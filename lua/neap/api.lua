@@ -153,6 +153,26 @@ local function status(here)
     end
 end
 
+local MOST_SHOWN <const> = 200
+
+--- Every sensor's verdict with its newest readings: what the page shows.
+local function overview(here)
+    return function()
+        local list = json.array {}
+        for i, name in ipairs(here.store:sensors()) do
+            if i > MOST_SHOWN then break end
+            local source = here.store:has(name, "real") and "real" or "synthetic"
+            local times, values = here.store:history(name, {last = 60, source = source})
+            local n, one, recent = #times, status_of(here, name), json.array {}
+            for k = 1, n do recent[k] = {time = when.iso(times[k]), value = values[k]} end
+            one.recent, one.unit, one.synthetic = recent, here.specs:get(name).unit, source == "synthetic"
+            if n > 0 then one.time, one.value = when.iso(times[n]), values[n] end
+            list[i] = one
+        end
+        return {count = #list, sensors = list}
+    end
+end
+
 -- ---- the server itself ----
 
 --- With a journal readings are refused only when it is full or its disk fails; all else is a reason to be `degraded`.
@@ -212,6 +232,12 @@ function api.routes(app, here)
         answer.status = status_of(here, name)
         return answer
     end)
+    app:get("/api/status", overview(here))
+    app:use("/page", function(req, next)
+        req:set_header("Content-Security-Policy", "default-src 'self'")
+        return next(req)
+    end)
+    app:static("/page", "asset:scripts/page", {index = "index.html"})
     app:get("/api/sensors/:name/readings", readings(here))
     app:get("/api/sensors/:name/latest", latest(here))
     app:get("/api/sensors/:name/status", status(here))
