@@ -9,26 +9,26 @@ typedef struct neap_fetch_op neap_fetch_op;
 
 typedef struct neap_fetch_request {
     const char *method, *url;
-    const char *unix_path;        /* or NULL */
-    const char *const *headers;   /* "Name: value" lines */
+    const char *unix_path;      /* or NULL */
+    const char *const *headers; /* "Name: value" lines */
     int nheaders;
-    const void *body;             /* copied; NULL: none */
+    const void *body; /* copied; NULL: none */
     size_t body_len;
-    size_t max_body;              /* of the answer; 0 = 64 MiB */
-    long timeout_ms, connect_ms;  /* whole request, 0 = 30 s; connecting, 0 = 10 s */
-    int follow;                   /* redirects to follow, 0 = none */
-    int insecure;                 /* nonzero: certificates are not checked */
-    const char *ca_file;          /* or NULL: the system's */
+    size_t max_body;             /* of the answer; 0 = 64 MiB */
+    long timeout_ms, connect_ms; /* whole request, 0 = 30 s; connecting, 0 = 10 s */
+    int follow;                  /* redirects to follow, 0 = none */
+    int insecure;                /* nonzero: certificates are not checked */
+    const char *ca_file;         /* or NULL: the system's */
 } neap_fetch_request;
 
 typedef struct neap_fetch_result {
-    int status;                   /* HTTP status */
-    int sent;                     /* nonzero if (part of) the request left: it may have run */
+    int status; /* HTTP status */
+    int sent;   /* nonzero if (part of) the request left: it may have run */
     double seconds;
-    neap_buf head;                /* header lines of the last answer, "Name: value\n" */
+    neap_buf head; /* header lines of the last answer, "Name: value\n" */
     neap_buf body;
-    char url[512];                /* where it came from in the end */
-    char message[256];            /* what went wrong, for people */
+    char url[512];     /* where it came from in the end */
+    char message[256]; /* what went wrong, for people */
 } neap_fetch_result;
 
 /* err: 0, NEAP_ERR_TIMEOUT, _CONNECTION, _INVALID (URL), _FULL (answer larger than max_body), _CLOSED (client freed), _MEMORY. Take buffers over by

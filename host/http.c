@@ -8,8 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define RUNS_A_TURN  8      /* then other handles get their share */
-#define DRAIN_IDLE_MS 300   /* how long a drain waits for a request that may be on its way on an idle connection */
+#define RUNS_A_TURN   8   /* then other handles get their share */
+#define DRAIN_IDLE_MS 300 /* how long a drain waits for a request that may be on its way on an idle connection */
 
 /* ---- uv handles: each is a block of its own, freed in its close callback, and the server outlives them all ------------- */
 
@@ -138,7 +138,8 @@ static void on_drain_timer(uv_timer_t *t) {
     neap_http *s = t->data;
     uint64_t now = http_now(s);
     for (http_conn *k = s->conns; k; k = k->next)
-        if ((k->phase == HTTP_IDLE && k->since + DRAIN_IDLE_MS <= now) || (k->phase == HTTP_HEAD && !k->used && k->since + DRAIN_IDLE_MS <= now)) http_cut(k, 0);
+        if ((k->phase == HTTP_IDLE && k->since + DRAIN_IDLE_MS <= now) || (k->phase == HTTP_HEAD && !k->used && k->since + DRAIN_IDLE_MS <= now))
+            http_cut(k, 0);
     if (!s->nconn || now >= s->drain_until) {
         s->draining = 2;
         drained(s);
@@ -240,8 +241,8 @@ static struct MHD_Daemon *start_daemon(neap_http *s) {
     }
     if (sigpipe_ignored()) more[n++] = (struct MHD_OptionItem){MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL};
     more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
-    return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, s, MHD_OPTION_URI_LOG_CALLBACK, http_on_uri, s,
-                            MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, s, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s,
+    return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, s, MHD_OPTION_URI_LOG_CALLBACK, http_on_uri,
+                            s, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, s, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s,
                             MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, s->c.max_head,
                             MHD_OPTION_CONNECTION_LIMIT, s->c.max_connections, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
@@ -276,14 +277,17 @@ int neap_http_open(uv_loop_t *loop, const neap_http_config *c, neap_http **out, 
     defaults(&s->c);
     if (getrandom(&salt, sizeof salt, GRND_NONBLOCK) < 0) salt = (uint32_t)(uintptr_t)s;
     s->next_id = (uint64_t)(salt & 0xffffff) << 40;
-    if (s->tls && (!s->c.tls_cert || !s->c.tls_key)) return failed(s, NEAP_ERR_INVALID, "TLS needs a certificate and its key, both as PEM", err, errlen);
+    if (s->tls && (!s->c.tls_cert || !s->c.tls_key))
+        return failed(s, NEAP_ERR_INVALID, "TLS needs a certificate and its key, both as PEM", err, errlen);
     int lazy = 0;
     http_selftest(&s->layout, &lazy);
     s->lazy = s->c.lazy > 0 || (s->c.lazy == 0 && lazy);
     s->mhd = start_daemon(s);
     if (!s->mhd)
-        return failed(s, NEAP_ERR_INVALID, s->tls ? "cannot start with this certificate and key: check that they are PEM and belong together" : "libmicrohttpd does not start", err,
-                      errlen);
+        return failed(s, NEAP_ERR_INVALID,
+                      s->tls ? "cannot start with this certificate and key: check that they are PEM and belong together"
+                             : "libmicrohttpd does not start",
+                      err, errlen);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
     s->run_timer = timer(s);
     s->sweep_timer = timer(s);

@@ -30,17 +30,17 @@ typedef struct neap_http_app {
 
 /* Zero fields take the defaults named here. Strings are copied. */
 typedef struct neap_http_config {
-    int listen_fd;               /* from neap_http_listen; owned by the server from the call on, also when opening fails */
-    size_t max_head;             /* bytes of request line and headers a connection may use: 16 KiB (MHD uses some of it itself) */
-    size_t max_body;             /* bytes of one body: 1 MiB */
-    size_t max_bodies;           /* bytes of all bodies in flight: 64 MiB; small bodies (<= 64 KiB) have a quarter on top */
-    unsigned max_connections;    /* 10000 */
-    unsigned max_per_ip;         /* connections of one peer address, 0 = no limit */
-    unsigned head_ms, body_ms;   /* absolute: 10 s for the head, 30 s for the body */
-    unsigned handler_ms;         /* 30 s until the answer: then 503 */
-    unsigned idle_ms;            /* 75 s between requests on a connection */
-    unsigned write_ms;           /* 30 s to take an answer, plus its size at 8 KiB a second */
-    int lazy;                    /* >0: try again a few times before suspending (1.18x requests per second); <0: never; 0: yes if the self-test passes */
+    int listen_fd;             /* from neap_http_listen; owned by the server from the call on, also when opening fails */
+    size_t max_head;           /* bytes of request line and headers a connection may use: 16 KiB (MHD uses some of it itself) */
+    size_t max_body;           /* bytes of one body: 1 MiB */
+    size_t max_bodies;         /* bytes of all bodies in flight: 64 MiB; small bodies (<= 64 KiB) have a quarter on top */
+    unsigned max_connections;  /* 10000 */
+    unsigned max_per_ip;       /* connections of one peer address, 0 = no limit */
+    unsigned head_ms, body_ms; /* absolute: 10 s for the head, 30 s for the body */
+    unsigned handler_ms;       /* 30 s until the answer: then 503 */
+    unsigned idle_ms;          /* 75 s between requests on a connection */
+    unsigned write_ms;         /* 30 s to take an answer, plus its size at 8 KiB a second */
+    int lazy; /* >0: try again a few times before suspending (1.18x requests per second); <0: never; 0: yes if the self-test passes */
     const char *tls_cert, *tls_key; /* PEM texts, both or neither */
     neap_http_app app;
     void (*log)(void *ud, const char *text); /* libmicrohttpd's complaints, one line each; NULL drops them */
@@ -68,18 +68,18 @@ int neap_http_port(const neap_http *s);
 int neap_http_listen_fd(const neap_http *s);
 
 typedef struct neap_http_stats {
-    uint64_t connections;        /* accepted since start */
-    uint64_t requests;           /* dispatched */
-    uint64_t answered;           /* answers begun, refusals included */
-    uint64_t refused_bad;        /* 400: malformed or ambiguous */
-    uint64_t refused_big;        /* 413 */
-    uint64_t refused_full;       /* 503: bodies in flight, connections, descriptors */
-    uint64_t timeouts;           /* connections cut by a deadline, and 503 for late handlers */
-    uint64_t gone;               /* clients that left before the answer */
-    uint64_t bytes_in, bytes_out;/* bodies */
-    unsigned open;               /* connections now */
-    unsigned in_flight;          /* dispatched and unanswered now */
-    size_t body_bytes;           /* held now */
+    uint64_t connections;         /* accepted since start */
+    uint64_t requests;            /* dispatched */
+    uint64_t answered;            /* answers begun, refusals included */
+    uint64_t refused_bad;         /* 400: malformed or ambiguous */
+    uint64_t refused_big;         /* 413 */
+    uint64_t refused_full;        /* 503: bodies in flight, connections, descriptors */
+    uint64_t timeouts;            /* connections cut by a deadline, and 503 for late handlers */
+    uint64_t gone;                /* clients that left before the answer */
+    uint64_t bytes_in, bytes_out; /* bodies */
+    unsigned open;                /* connections now */
+    unsigned in_flight;           /* dispatched and unanswered now */
+    size_t body_bytes;            /* held now */
 } neap_http_stats;
 void neap_http_get_stats(const neap_http *s, neap_http_stats *out);
 
@@ -101,7 +101,7 @@ void neap_http_each_header(neap_http_req *r, void (*f)(void *ud, const char *nam
 /* The body; NUL-terminated. neap_http_drop_body gives its memory back early. */
 const char *neap_http_body(neap_http_req *r, size_t *len);
 void neap_http_drop_body(neap_http_req *r);
-uint64_t neap_http_id(const neap_http_req *r);       /* unique in the process' life, never 0 */
+uint64_t neap_http_id(const neap_http_req *r); /* unique in the process' life, never 0 */
 /* The peer as text ("127.0.0.1", "unix"); kept with the request. *loopback tells whether it is this machine. */
 const char *neap_http_peer(neap_http_req *r, int *loopback);
 /* Where the dispatcher keeps its own thing. */
@@ -112,7 +112,7 @@ void neap_http_limit(neap_http_req *r, size_t max_body, int handler_ms);
 
 /* ---- answers -------------------------------------------------------------------------------------------------------- */
 typedef struct neap_http_header_kv {
-    const char *name, *value;    /* names are tokens, values have no control bytes: else NEAP_ERR_INVALID */
+    const char *name, *value; /* names are tokens, values have no control bytes: else NEAP_ERR_INVALID */
 } neap_http_header_kv;
 
 enum neap_http_own { NEAP_HTTP_COPY, NEAP_HTTP_STATIC, NEAP_HTTP_FREE };
@@ -121,8 +121,8 @@ enum neap_http_own { NEAP_HTTP_COPY, NEAP_HTTP_STATIC, NEAP_HTTP_FREE };
 int neap_http_respond(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, const void *body, size_t len, enum neap_http_own own);
 /* Answers with `len` bytes of a file from `off`; the descriptor is closed in every case. */
 int neap_http_respond_file(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, int fd, uint64_t off, uint64_t len);
-/* Answers GET and HEAD with the file `path` (decoded, len bytes) below the directory `root`; `index` is the name for directories (NULL: none), `cache`
-   a Cache-Control value or NULL. NEAP_ERR_INVALID: there is no such file (nothing was sent); NEAP_ERR_UNSUPPORTED: another method. */
+/* Answers GET and HEAD with the file `path` (decoded, len bytes) below the directory `root`; `index` is the name for directories (NULL: none),
+   `cache` a Cache-Control value or NULL. NEAP_ERR_INVALID: there is no such file (nothing was sent); NEAP_ERR_UNSUPPORTED: another method. */
 int neap_http_serve(neap_http_req *r, const char *root, const char *path, size_t len, const char *index, const char *cache);
 /* The media type for a file name. */
 const char *neap_http_type(const char *path);

@@ -1,7 +1,8 @@
 /* http_accept.c: the listening socket and the accept loop.
 
    We accept ourselves and hand the descriptors to MHD (MHD_add_connection): MHD's own accept spins or stalls when descriptors run out, and
-   closing its listening socket resets the clients that wait in the backlog. Runs on the server's loop thread; the neap_http_listen functions on any. */
+   closing its listening socket resets the clients that wait in the backlog. Runs on the server's loop thread; the neap_http_listen functions on any.
+ */
 #include "host/http_impl.h"
 #include <errno.h>
 #include <netdb.h>
@@ -10,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ACCEPT_BATCH 32     /* connections taken in one callback, so that a flood leaves time for the others */
-#define RETRY_MS     100    /* pause after "too many open files" */
+#define ACCEPT_BATCH 32  /* connections taken in one callback, so that a flood leaves time for the others */
+#define RETRY_MS     100 /* pause after "too many open files" */
 
 static int sentence(char *err, size_t n, int code, const char *what, const char *host, int port, const char *advice) {
     int e = errno;
@@ -71,7 +72,8 @@ static int listen_unix(const char *path, int backlog, int *fd, char *err, size_t
     /* A socket file that nobody answers on is a leftover; a live one is somebody's. */
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct stat st;
-    if (probe >= 0 && !lstat(path, &st) && S_ISSOCK(st.st_mode) && connect(probe, (struct sockaddr *)&a, sizeof a) && errno == ECONNREFUSED) unlink(path);
+    if (probe >= 0 && !lstat(path, &st) && S_ISSOCK(st.st_mode) && connect(probe, (struct sockaddr *)&a, sizeof a) && errno == ECONNREFUSED)
+        unlink(path);
     if (probe >= 0) close(probe);
     if (bind(s, (struct sockaddr *)&a, sizeof a) || listen(s, backlog)) {
         sentence(err, errlen, 0, "cannot listen on unix", path, 0, errno == EADDRINUSE ? "another process listens there" : "");

@@ -9,7 +9,7 @@
 
 #define SWEEP_MIN_MS 100
 #define WATCH_MS     20
-#define SPIN_RUNS    64     /* runs without progress before we look for the connection that keeps MHD busy */
+#define SPIN_RUNS    64 /* runs without progress before we look for the connection that keeps MHD busy */
 #define SPIN_MS      250
 
 void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MHD_ConnectionNotificationCode code) {
@@ -28,7 +28,9 @@ void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MH
         if (info && info->client_addr) {
             sa_family_t family = info->client_addr->sa_family;
             memcpy(&k->addr, info->client_addr,
-                   family == AF_INET ? sizeof(struct sockaddr_in) : family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof family);
+                   family == AF_INET    ? sizeof(struct sockaddr_in)
+                   : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                        : sizeof family);
         }
         k->next = s->conns;
         if (s->conns) s->conns->prev = k;

@@ -48,7 +48,8 @@ neap_http_req *neap_http_fake(const char *method, const char *target, const neap
     snprintf(r->method_copy, sizeof r->method_copy, "%s", method);
     strcpy(r->peer, "127.0.0.1");
     r->loopback = r->dispatched = 1;
-    if (!buf_puts(&r->target, target) && !buf_add(&r->body, body, len) && !copy(r->fake->in, &r->fake->nin, 64, h, nh) && !http_guard_target(r, &why)) return r;
+    if (!buf_puts(&r->target, target) && !buf_add(&r->body, body, len) && !copy(r->fake->in, &r->fake->nin, 64, h, nh) && !http_guard_target(r, &why))
+        return r;
     if (errlen) snprintf(err, errlen, "%s", why);
     neap_http_unref(r);
     return NULL;

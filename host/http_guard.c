@@ -10,15 +10,15 @@
 
 /* RFC 9110 token characters. */
 static const unsigned char tchar[256] = {
-    ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1,
-    ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
+    ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1,         ['+'] = 1,         ['-'] = 1,
+    ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1, ['~'] = 1,  ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
 /* What a Host may hold: names, addresses, a port. */
-static const unsigned char hostchar[256] = {['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['%'] = 1, [':'] = 1, ['['] = 1, [']'] = 1,
-                                            ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
+static const unsigned char hostchar[256] = {
+    ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['%'] = 1, [':'] = 1, ['['] = 1, [']'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
 
 struct walk {
-    const char *next;     /* where the next name must begin, or NULL: places are not checked */
-    const char *why;      /* set at the first fault */
+    const char *next; /* where the next name must begin, or NULL: places are not checked */
+    const char *why;  /* set at the first fault */
     int hosts, lengths, encodings, count;
 };
 

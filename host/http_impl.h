@@ -15,22 +15,22 @@ typedef struct http_conn {
     struct MHD_Connection *mhd;
     int fd;
     enum http_phase phase;
-    uint64_t since, due;         /* loop milliseconds; due 0 = none */
-    uint64_t touched;            /* loop time at which MHD last called us for it (see http_spin_check) */
-    neap_http_req *req;          /* the request under way, not counted */
-    uv_poll_t *watch;            /* looks for the peer's leaving while MHD does not */
+    uint64_t since, due; /* loop milliseconds; due 0 = none */
+    uint64_t touched;    /* loop time at which MHD last called us for it (see http_spin_check) */
+    neap_http_req *req;  /* the request under way, not counted */
+    uv_poll_t *watch;    /* looks for the peer's leaving while MHD does not */
     struct http_conn *prev, *next;
     struct sockaddr_storage addr;
-    unsigned linger : 1;         /* answered early: keep the socket a moment, or a reset destroys the answer */
-    unsigned cut : 1;            /* shutdown() was called */
+    unsigned linger : 1; /* answered early: keep the socket a moment, or a reset destroys the answer */
+    unsigned cut : 1;    /* shutdown() was called */
     unsigned chunked : 1;
-    unsigned used : 1;           /* has carried a request */
+    unsigned used : 1; /* has carried a request */
 } http_conn;
 
 struct neap_http_req {
-    neap_http *s;                /* stays valid: requests count on the server */
-    http_conn *conn;             /* NULL once the client or MHD has gone */
-    struct MHD_Connection *mhd;  /* same */
+    neap_http *s;               /* stays valid: requests count on the server */
+    http_conn *conn;            /* NULL once the client or MHD has gone */
+    struct MHD_Connection *mhd; /* same */
     int refs;
     uint64_t id, started;
     neap_http_app app;
@@ -38,12 +38,12 @@ struct neap_http_req {
     size_t max_body;
     int handler_ms;
 
-    neap_buf target;             /* raw target as received, then path_len bytes of decoded path behind it */
+    neap_buf target; /* raw target as received, then path_len bytes of decoded path behind it */
     size_t path_off, path_len, query_off, query_len;
-    const char *raw;             /* where MHD has the target: only for the guard */
+    const char *raw; /* where MHD has the target: only for the guard */
     size_t raw_len;
     neap_buf body;
-    size_t charged;              /* bytes of the server's cap */
+    size_t charged; /* bytes of the server's cap */
     char peer[INET6_ADDRSTRLEN + 2];
     char method_copy[16];
     /* streaming */
@@ -51,9 +51,9 @@ struct neap_http_req {
     size_t out_pos;
     void (*drained)(neap_http_req *r, void *ud);
     void *drained_ud;
-    neap_http_req *prev, *next;  /* in flight, oldest first */
+    neap_http_req *prev, *next; /* in flight, oldest first */
     unsigned recalls;
-    struct http_fake *fake;      /* a request without a socket: s and mhd are NULL */
+    struct http_fake *fake; /* a request without a socket: s and mhd are NULL */
     unsigned checked : 1, dispatched : 1, answered : 1, suspended : 1, pending : 1, in_flight : 1, streaming : 1, ended : 1, was_full : 1, bad : 1,
         told : 1, loopback : 1;
 };
@@ -65,12 +65,12 @@ struct neap_http {
     int listen_fd, port, epoll_fd;
     uv_poll_t *accept_poll, *mhd_poll;
     uv_timer_t *run_timer, *sweep_timer, *accept_timer, *watch_timer, *drain_timer;
-    int handles;                 /* uv handles not yet closed */
-    int refs;                    /* requests alive, + 1 while open */
+    int handles; /* uv handles not yet closed */
+    int refs;    /* requests alive, + 1 while open */
     int need_run, running, closed, close_wanted, layout, lazy, tls;
-    unsigned pending;            /* lazily waiting requests, not suspended */
-    uint64_t progress;           /* counts calls from MHD that moved something */
-    unsigned spins;              /* runs in a row that moved nothing although MHD wants to run again */
+    unsigned pending;  /* lazily waiting requests, not suspended */
+    uint64_t progress; /* counts calls from MHD that moved something */
+    unsigned spins;    /* runs in a row that moved nothing although MHD wants to run again */
     uint64_t spin_since, sweep_at, next_id;
     http_conn *conns;
     unsigned nconn;
@@ -79,7 +79,7 @@ struct neap_http {
     unsigned nfree;
     struct http_linger *lingers;
     unsigned nlinger;
-    int draining;                /* 1: under way, 2: over */
+    int draining; /* 1: under way, 2: over */
     uint64_t drain_until;
     void (*drained)(neap_http *s, void *ud);
     void *drained_ud;
@@ -96,7 +96,7 @@ void http_drain_check(neap_http *s);
 /* http_accept.c: the listening socket */
 int http_port_of(int fd);
 int http_accept_start(neap_http *s);
-void http_accept_stop(neap_http *s);     /* takes what waits in the backlog, then closes the listening socket */
+void http_accept_stop(neap_http *s); /* takes what waits in the backlog, then closes the listening socket */
 
 /* http_conn.c: connections, their deadlines, and their peers' leaving */
 void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MHD_ConnectionNotificationCode code);
@@ -121,7 +121,7 @@ void http_on_completed(void *cls, struct MHD_Connection *c, void **ctx, enum MHD
 void http_over(neap_http_req *r, int sent);
 void http_flight_end(neap_http_req *r);
 void http_lost(neap_http_req *r, int why);
-void http_wake(neap_http_req *r);        /* resumes a suspended request, or at least makes the daemon run */
+void http_wake(neap_http_req *r); /* resumes a suspended request, or at least makes the daemon run */
 
 /* http_guard.c: 0, or the status to refuse with, and why */
 int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version, const char **why);

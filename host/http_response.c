@@ -25,8 +25,8 @@ int http_raw_error(char *buf, size_t n, int status) {
     const char *name = neap_http_reason(status);
     char body[160];
     int m = snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}", name, status);
-    return snprintf(buf, n, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s", status, name, m,
-                    status == 503 ? "Retry-After: 1\r\n" : "", body);
+    return snprintf(buf, n, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s", status,
+                    name, m, status == 503 ? "Retry-After: 1\r\n" : "", body);
 }
 
 /* Queues `resp` for r and lets go of it. */
@@ -79,7 +79,7 @@ int neap_http_respond(neap_http_req *r, int status, const neap_http_header_kv *h
         return err;
     }
     if (!err) {
-        resp = own == NEAP_HTTP_FREE && len ? mhd_response_malloced(len, (void *)body)
+        resp = own == NEAP_HTTP_FREE && len   ? mhd_response_malloced(len, (void *)body)
                : own == NEAP_HTTP_COPY && len ? mhd_response_copy(len, body)
                                               : mhd_response_static(len, len ? body : "");
         if (!resp) err = NEAP_ERR_MEMORY;

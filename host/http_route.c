@@ -14,11 +14,11 @@ struct route {
 };
 
 struct node {
-    char *text;             /* the literal segment; NULL for parameters */
+    char *text; /* the literal segment; NULL for parameters */
     size_t len;
-    char class;             /* parameter: 0, or 'd' 'a' 'w' 'x' */
-    struct route *routes;   /* that end here */
-    struct route *rest;     /* "*name" below here */
+    char class;           /* parameter: 0, or 'd' 'a' 'w' 'x' */
+    struct route *routes; /* that end here */
+    struct route *rest;   /* "*name" below here */
     struct node *literals, *params, *next;
 };
 

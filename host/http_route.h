@@ -12,13 +12,13 @@
 typedef struct neap_http_router neap_http_router;
 
 typedef struct neap_http_match {
-    int id;                        /* the route's id */
+    int id; /* the route's id */
     int nparams;
-    const char *const *names;      /* the route's own, valid while the router lives */
+    const char *const *names; /* the route's own, valid while the router lives */
     struct {
-        size_t off, len;           /* in the path that was looked up */
+        size_t off, len; /* in the path that was looked up */
     } param[NEAP_ROUTE_PARAMS];
-    char allow[96];                /* after a method that is not allowed: the methods that are, "GET, HEAD, POST, OPTIONS" */
+    char allow[96]; /* after a method that is not allowed: the methods that are, "GET, HEAD, POST, OPTIONS" */
 } neap_http_match;
 
 neap_http_router *neap_http_router_new(void); /* NULL without memory */

@@ -10,13 +10,31 @@
 #include <unistd.h>
 
 const char *neap_http_type(const char *path) {
-    static const char *const types[][2] = {
-        {".html", "text/html; charset=utf-8"}, {".htm", "text/html; charset=utf-8"}, {".css", "text/css; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
-        {".mjs", "text/javascript; charset=utf-8"}, {".json", "application/json"}, {".svg", "image/svg+xml"}, {".png", "image/png"}, {".jpg", "image/jpeg"},
-        {".jpeg", "image/jpeg"}, {".gif", "image/gif"}, {".webp", "image/webp"}, {".ico", "image/x-icon"}, {".txt", "text/plain; charset=utf-8"},
-        {".md", "text/markdown; charset=utf-8"}, {".csv", "text/csv; charset=utf-8"}, {".xml", "application/xml"}, {".pdf", "application/pdf"},
-        {".wasm", "application/wasm"}, {".woff2", "font/woff2"}, {".woff", "font/woff"}, {".gz", "application/gzip"}, {".zip", "application/zip"},
-        {".webmanifest", "application/manifest+json"}, {".lua", "text/plain; charset=utf-8"}};
+    static const char *const types[][2] = {{".html", "text/html; charset=utf-8"},
+                                           {".htm", "text/html; charset=utf-8"},
+                                           {".css", "text/css; charset=utf-8"},
+                                           {".js", "text/javascript; charset=utf-8"},
+                                           {".mjs", "text/javascript; charset=utf-8"},
+                                           {".json", "application/json"},
+                                           {".svg", "image/svg+xml"},
+                                           {".png", "image/png"},
+                                           {".jpg", "image/jpeg"},
+                                           {".jpeg", "image/jpeg"},
+                                           {".gif", "image/gif"},
+                                           {".webp", "image/webp"},
+                                           {".ico", "image/x-icon"},
+                                           {".txt", "text/plain; charset=utf-8"},
+                                           {".md", "text/markdown; charset=utf-8"},
+                                           {".csv", "text/csv; charset=utf-8"},
+                                           {".xml", "application/xml"},
+                                           {".pdf", "application/pdf"},
+                                           {".wasm", "application/wasm"},
+                                           {".woff2", "font/woff2"},
+                                           {".woff", "font/woff"},
+                                           {".gz", "application/gzip"},
+                                           {".zip", "application/zip"},
+                                           {".webmanifest", "application/manifest+json"},
+                                           {".lua", "text/plain; charset=utf-8"}};
     const char *dot = strrchr(path, '.');
     for (size_t i = 0; dot && i < sizeof types / sizeof *types; i++)
         if (!strcasecmp(dot, types[i][0])) return types[i][1];
@@ -114,13 +132,14 @@ int neap_http_serve(neap_http_req *r, const char *root, const char *path, size_t
         } else if (g >= 0) close(g);
     }
     struct tm tm;
-    snprintf(tag, sizeof tag, "\"%llx-%llx%s\"", (unsigned long long)st.st_size, (unsigned long long)st.st_mtim.tv_sec * 1000000000ull + (unsigned long long)st.st_mtim.tv_nsec,
-             packed ? "g" : "");
+    snprintf(tag, sizeof tag, "\"%llx-%llx%s\"", (unsigned long long)st.st_size,
+             (unsigned long long)st.st_mtim.tv_sec * 1000000000ull + (unsigned long long)st.st_mtim.tv_nsec, packed ? "g" : "");
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&st.st_mtime, &tm));
     neap_http_header_kv h[9] = {{"ETag", tag}, {"Last-Modified", date}, {"Vary", "Accept-Encoding"}, {"X-Content-Type-Options", "nosniff"}};
     int n = 4;
     if (cache && *cache) h[n++] = (neap_http_header_kv){"Cache-Control", cache};
-    const char *none = neap_http_header(r, "If-None-Match"), *since = neap_http_header(r, "If-Modified-Since"), *if_range = neap_http_header(r, "If-Range");
+    const char *none = neap_http_header(r, "If-None-Match"), *since = neap_http_header(r, "If-Modified-Since"),
+               *if_range = neap_http_header(r, "If-Range");
     if (none ? tag_listed(none, tag) : since && !strcmp(since, date)) {
         close(fd);
         return neap_http_respond(r, 304, h, n, "", 0, NEAP_HTTP_STATIC);

@@ -42,7 +42,8 @@ describe("an app", function()
             {"/body-headers", function() return "x", {["X-A"] = 5} end, 200, "x", "text/plain; charset=utf-8"},
             {"/true", function() return true end, 200, "true", "application/json"},
             {"/float", function() return 1.5 end, 200, "1.5", "application/json"},
-            {"/whole", function() return http.response {status = 203, body = "w", headers = {["X-A"] = "1"}} end, 203, "w", "text/plain; charset=utf-8"},
+            {"/whole", function() return http.response {status = 203, body = "w", headers = {["X-A"] = "1"}} end, 203, "w",
+                "text/plain; charset=utf-8"},
         }
         for _, c in ipairs(cases) do app:get(c[1], c[2]) end
         for _, c in ipairs(cases) do
@@ -58,7 +59,8 @@ describe("an app", function()
     it("gives handlers params, query, headers, cookies, form and lines", function()
         local app = http.app {}
         app:any("/s/:name/*rest", function(req)
-            return {method = req.method, path = req.path, params = req.params, query = req.query, type = req.headers["Content-Type"], low = req.headers["content-type"],
+            return {method = req.method, path = req.path, params = req.params, query = req.query, type = req.headers["Content-Type"],
+                low = req.headers["content-type"],
                 cookie = req:cookie "b", none = req:cookie "zz" == nil, ip = req.ip, local_ = req.loopback, header = req:header "X-MY"}
         end)
         local r = app:test("PATCH", "/s/a%2Fb%20c/x/y?q=1%202&e=&f&q=3+4", {json = {1}, headers = {Cookie = "a=1; b=2; c=3", ["X-My"] = "v"}}).json
@@ -407,7 +409,8 @@ describe("a server", function()
         local base = serve(app)
         local function get(path, headers) return http.request {url = base .. path, headers = headers} end
         local r = get "/"
-        assert.are.same({200, "<!doctype html>index", "text/html; charset=utf-8", "max-age=3600"}, {r.status, r.body, r.headers["content-type"], r.headers["cache-control"]})
+        assert.are.same({200, "<!doctype html>index", "text/html; charset=utf-8", "max-age=3600"},
+            {r.status, r.body, r.headers["content-type"], r.headers["cache-control"]})
         assert.are.equal(304, get("/", {["If-None-Match"] = r.headers.etag}).status)
         assert.are.equal(304, get("/", {["If-Modified-Since"] = r.headers["last-modified"]}).status)
         r = get("/sub/b.txt", {Range = "bytes=2-4", ["Accept-Encoding"] = ""})
@@ -419,7 +422,8 @@ describe("a server", function()
         assert.are.equal("0123456789", get("/inside/b.txt").body)
         r = get("/a.css", {["Accept-Encoding"] = "gzip"})
         assert.are.same({200, "gzip", 600}, {r.status, r.headers["content-encoding"], #r.body})
-        for _, path in ipairs {"/link", "/.hidden", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/sub/..%2f..%2fsecret", "/sub", "/none", "/%5c..%5csecret"} do
+        for _, path in ipairs {"/link", "/.hidden", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/sub/..%2f..%2fsecret", "/sub", "/none",
+            "/%5c..%5csecret"} do
             assert.are.equal(404, get(path).status, path)
         end
         r = get "/assets/http.lua"
@@ -479,7 +483,8 @@ describe("the client", function()
         end)
         app:get("/moved", function() return 302, nil, {Location = "/x?from=moved"} end)
         local base = serve(app)
-        assert.are.same({q = {a = "1 & 2"}, f = {b = "ü="}, auth = "Bearer t"}, http.post(base .. "/x", {query = {a = "1 & 2"}, form = {b = "ü="}, bearer = "t"}):json())
+        assert.are.same({q = {a = "1 & 2"}, f = {b = "ü="}, auth = "Bearer t"},
+            http.post(base .. "/x", {query = {a = "1 & 2"}, form = {b = "ü="}, bearer = "t"}):json())
         assert.are.equal(302, http.get(base .. "/moved").status)
         assert.are.equal("moved", http.get(base .. "/moved", {redirects = 5}):json().q.from)
         assert.are.equal("moved", json.decode(http.fetch(base .. "/moved")).q.from)

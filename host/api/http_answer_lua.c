@@ -7,7 +7,7 @@
 #include "host/api/http_lua.h"
 
 #define MAX_HEADERS 32
-#define WRITE_S     60.0   /* a write waits so long for a slow client before it raises; the server cuts it earlier */
+#define WRITE_S     60.0 /* a write waits so long for a slow client before it raises; the server cuts it earlier */
 
 static int has(const neap_http_header_kv *h, int n, const char *name) {
     for (int i = 0; i < n; i++)
@@ -111,7 +111,8 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
         n--;
     }
     if (n > 1 && lua_type(L, first + 1) == LUA_TTABLE) collect(L, first + 1, h, &nh);
-    else if (n > 1 && !lua_isnil(L, first + 1)) luaL_error(L, "a handler returns [status,] body [, headers]: the headers are a %s", luaL_typename(L, first + 1));
+    else if (n > 1 && !lua_isnil(L, first + 1))
+        luaL_error(L, "a handler returns [status,] body [, headers]: the headers are a %s", luaL_typename(L, first + 1));
     collect_set(L, q, h, &nh);
     switch (n ? lua_type(L, first) : LUA_TNIL) {
     case LUA_TNIL:
@@ -123,7 +124,8 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
         break;
     case LUA_TSTRING:
         body = lua_tolstring(L, first, &len);
-        type = len > 1 && body[0] == '<' && (body[1] == '!' || !strncasecmp(body, "<html", 5)) ? "text/html; charset=utf-8" : "text/plain; charset=utf-8";
+        type = len > 1 && body[0] == '<' && (body[1] == '!' || !strncasecmp(body, "<html", 5)) ? "text/html; charset=utf-8"
+                                                                                               : "text/plain; charset=utf-8";
         break;
     default:
         push_json(L, first);
@@ -136,7 +138,8 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
         h[nh++].value = type;
     }
     int e = neap_http_respond(q->r, status, h, nh, body, len, NEAP_HTTP_COPY);
-    if (e == NEAP_ERR_INVALID) luaL_error(L, "a header of the answer has a name or a value that HTTP does not allow (no line breaks, no spaces in names)");
+    if (e == NEAP_ERR_INVALID)
+        luaL_error(L, "a header of the answer has a name or a value that HTTP does not allow (no line breaks, no spaces in names)");
     if (e == NEAP_ERR_MEMORY) luaL_error(L, "not enough memory for the answer");
 }
 
@@ -144,7 +147,8 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
 int http_req_file(lua_State *L) {
     http_req *q = http_check_req(L, 1);
     size_t n;
-    const char *root = luaL_checkstring(L, 2), *path = luaL_checklstring(L, 3, &n), *index = luaL_optstring(L, 4, NULL), *cache = luaL_optstring(L, 5, NULL);
+    const char *root = luaL_checkstring(L, 2), *path = luaL_checklstring(L, 3, &n), *index = luaL_optstring(L, 4, NULL),
+               *cache = luaL_optstring(L, 5, NULL);
     int e = neap_http_serve(q->r, root, path, n, index, cache);
     if (e == NEAP_ERR_MEMORY) return luaL_error(L, "not enough memory for the answer");
     lua_pushboolean(L, e == 0 || e == NEAP_ERR_CLOSED);

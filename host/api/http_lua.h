@@ -1,4 +1,5 @@
-/* http_lua.h: what the files of neap.http's C half share: mod_http.c (apps, servers), http_req_lua.c (requests), http_answer_lua.c (answers, streams). */
+/* http_lua.h: what the files of neap.http's C half share: mod_http.c (apps, servers), http_req_lua.c (requests), http_answer_lua.c (answers,
+ * streams). */
 #ifndef NEAP_HTTP_LUA_H
 #define NEAP_HTTP_LUA_H
 #include "host/api/rt.h"
@@ -19,25 +20,25 @@ struct http_limit {
    each request keep it. */
 typedef struct http_app {
     rt *R;
-    lua_State *cb;              /* for callbacks' short calls into Lua */
+    lua_State *cb; /* for callbacks' short calls into Lua */
     neap_http_router *router;
-    struct http_limit *limits;  /* by id, NULL when no route has its own */
+    struct http_limit *limits; /* by id, NULL when no route has its own */
     int nlimits, fallback, ready;
-    size_t max_body;            /* of bodies after inflating */
+    size_t max_body; /* of bodies after inflating */
 } http_app;
 
 /* A request as Lua sees it. Uservalues: 1 = table of computed fields, 2 = the app. */
 typedef struct http_req {
-    neap_http_req *r;           /* NULL once the task is over (unless `keep`) */
+    neap_http_req *r; /* NULL once the task is over (unless `keep`) */
     http_app *app;
-    rt_task *task;              /* while the handler runs */
-    rt_wait *writer;            /* a stream write that waits, one at a time */
-    int keep;                   /* a background task still reads it */
-    int id;                     /* route, 0 = none fits */
-    int found;                  /* 1, 0, -1 as the router said */
+    rt_task *task;   /* while the handler runs */
+    rt_wait *writer; /* a stream write that waits, one at a time */
+    int keep;        /* a background task still reads it */
+    int id;          /* route, 0 = none fits */
+    int found;       /* 1, 0, -1 as the router said */
     int nparams;
     const char *const *names;
-    const char *allow;          /* behind param, "" if the path has no route at all */
+    const char *allow; /* behind param, "" if the path has no route at all */
     struct {
         size_t off, len;
     } param[];
@@ -49,7 +50,7 @@ void http_req_meta(lua_State *L);
 void http_answer(lua_State *L, http_req *q, int first, int n);
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow); /* problem+json, no Lua */
 void http_stream_meta(lua_State *L);
-int http_req_stream(lua_State *L);  /* req:stream([headers[, status]]) */
-int http_req_file(lua_State *L);    /* req:send_file(path[, opts]) */
+int http_req_stream(lua_State *L);                                       /* req:stream([headers[, status]]) */
+int http_req_file(lua_State *L);                                         /* req:send_file(path[, opts]) */
 void http_push_decoded(lua_State *L, const char *p, size_t n, int plus); /* percent-decoded */
 #endif

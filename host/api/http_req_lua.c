@@ -165,8 +165,7 @@ static int req_json(lua_State *L) {
 static int req_form(lua_State *L) {
     http_req *q = http_check_req(L, 1);
     const char *type = neap_http_header(q->r, "Content-Type");
-    if (type && strncmp(type, "application/x-www-form-urlencoded", 33) != 0)
-        refuse(L, 415, "a form comes as application/x-www-form-urlencoded");
+    if (type && strncmp(type, "application/x-www-form-urlencoded", 33) != 0) refuse(L, 415, "a form comes as application/x-www-form-urlencoded");
     push_body(L, q);
     size_t n;
     const char *p = lua_tolstring(L, -1, &n);
@@ -384,9 +383,18 @@ static int req_tostring(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"text", req_text},           {"json", req_json},     {"form", req_form},        {"lines", req_lines},
-                                   {"header", req_header},       {"cookie", req_cookie}, {"set_header", req_set_header}, {"keep", req_keep},
-                                   {"stream", http_req_stream},  {"send_file", http_req_file}, {"time_limit", req_limit}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"text", req_text},
+                                   {"json", req_json},
+                                   {"form", req_form},
+                                   {"lines", req_lines},
+                                   {"header", req_header},
+                                   {"cookie", req_cookie},
+                                   {"set_header", req_set_header},
+                                   {"keep", req_keep},
+                                   {"stream", http_req_stream},
+                                   {"send_file", http_req_file},
+                                   {"time_limit", req_limit},
+                                   {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__newindex", req_newindex}, {"__gc", req_gc}, {"__tostring", req_tostring}, {NULL, NULL}};
 
 /* [-0, +1] the methods table: http.lua adds those that are Lua */

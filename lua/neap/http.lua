@@ -31,7 +31,7 @@ end
 local function nearest(name, known)
     local best, best_d = nil, 3
     for k in pairs(known) do
-        local d, row = 0, {}
+        local row = {}
         for j = 0, #k do row[j] = j end
         for i = 1, #name do
             local last = row[0]
@@ -42,7 +42,7 @@ local function nearest(name, known)
                 last = keep
             end
         end
-        d = row[#k]
+        local d = row[#k]
         if d < best_d then best, best_d = k, d end
     end
     return best
@@ -99,6 +99,18 @@ end
 
 local function log() return require("neap.log").module "http" end
 
+-- Failures come in floods: ten a second are logged, of the others only their number.
+local flood = {second = 0, count = 0}
+local function log_failure(fields)
+    local now = require("neap.task").now() // 1
+    if now ~= flood.second then
+        if flood.count > 10 then log().error("more handlers failed", {count = flood.count - 10}) end
+        flood.second, flood.count = now, 0
+    end
+    flood.count = flood.count + 1
+    if flood.count <= 10 then log().error("handler failed", fields) end
+end
+
 -- The answer to a handler that raised. Details go to loopback peers only: a traceback tells too much to strangers.
 local function failed(app, req, err, traceback)
     if type(err) == "table" and err.kind == "http" then
@@ -112,7 +124,7 @@ local function failed(app, req, err, traceback)
         return 503, nil
     end
     local text = tostring(err)
-    log().error("handler failed", {request = id, method = req.method, path = req.path, error = text, traceback = traceback})
+    log_failure({request = id, method = req.method, path = req.path, error = text, traceback = traceback})
     if app.error_handler then
         local r = table.pack(pcall(app.error_handler, err, req, traceback))
         if r[1] then return table.unpack(r, 2, r.n) end
@@ -343,7 +355,7 @@ function App:listen(opts)
     o.host, o.port, o.backlog, o.fd, o.share = opts.unix and "unix:" .. opts.unix or opts.host, opts.port, opts.backlog, opts.fd, opts.share
     if not o.share and not o.fd and (o.port or 0) > 0 and require("neap.worker").self() > 1 then o.share = "join" end
     if opts.tls then
-        o.cert, o.key = read_file(opts.tls.cert or error("app:listen: tls.cert is missing", 2)), read_file(opts.tls.key or error("app:listen: tls.key is missing", 2))
+        for _, k in ipairs {"cert", "key"} do o[k] = read_file(opts.tls[k] or error("app:listen: tls." .. k .. " is missing: a PEM file", 2)) end
     end
     return core.listen(self.core, o)
 end

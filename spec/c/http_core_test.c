@@ -276,11 +276,14 @@ static void check_basics(struct server *s) {
     CHECK(strstr(answer_buf, "X-Peer: 127.0.0.1\r\n") && strstr(answer_buf, "X-Agent: me\r\n"));
     CHECK(ONCE(s, "GET /later?30 HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "X-Late: yes"));
     CHECK(ONCE(s, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde") == 200 && strstr(answer_buf, "\r\n\r\nabcde"));
-    CHECK(ONCE(s, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n") == 200 && strstr(answer_buf, "\r\n\r\nabcde"));
+    CHECK(ONCE(s, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n") == 200 &&
+          strstr(answer_buf, "\r\n\r\nabcde"));
     CHECK(ONCE(s, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n") == 200);
     CHECK(ONCE(s, "GET http://other/path HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "\r\n\r\n/path"));
-    CHECK(ONCE(s, "GET /a%2Fb%41 HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "\r\n\r\n/a\xff" "bA"));
-    CHECK(ONCE(s, "GET /bad-header HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "refused"), "an answer header with a line break is refused");
+    CHECK(ONCE(s, "GET /a%2Fb%41 HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "\r\n\r\n/a\xff"
+                                                                                            "bA"));
+    CHECK(ONCE(s, "GET /bad-header HTTP/1.1\r\nHost: a\r\n\r\n") == 200 && strstr(answer_buf, "refused"),
+          "an answer header with a line break is refused");
     CHECK(ONCE(s, "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") == 200);
     int fd = dial(s);
     say(fd, "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -291,7 +294,11 @@ static void check_basics(struct server *s) {
 }
 
 static void check_guard(struct server *s) {
-    static const struct { const char *name, *text; size_t n; int also; } bad[] = {
+    static const struct {
+        const char *name, *text;
+        size_t n;
+        int also;
+    } bad[] = {
 #define BAD(name, text) {name, text, sizeof(text) - 1, 0}
         BAD("CL+TE", "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         BAD("TE+CL", "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
@@ -372,7 +379,8 @@ static void check_guard(struct server *s) {
 }
 
 static void check_splits(struct server *s) {
-    static const char text[] = "POST /echo HTTP/1.1\r\nHost: example:80\r\nAccept: */*\r\nCookie: a=b\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n0123456789"
+    static const char text[] = "POST /echo HTTP/1.1\r\nHost: example:80\r\nAccept: */*\r\nCookie: a=b\r\nContent-Type: "
+                               "application/json\r\nContent-Length: 10\r\n\r\n0123456789"
                                "POST /echo?x=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;ext=1\r\nabcde\r\n0\r\nTrailer: x\r\n\r\n"
                                "GET /later?1 HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     unsigned seed = 12345;
@@ -517,7 +525,8 @@ static void check_drain(struct server *s) {
     EVENTUALLY(stat_of(s, "in_flight") == 2);
     ask(s, 1);
     EVENTUALLY(dial(s) < 0);
-    CHECK(read_all(busy) > 0 && code_of() == 200 && strcasestr(answer_buf, "connection: close"), "the request under way is answered: %.60s", answer_buf);
+    CHECK(read_all(busy) > 0 && code_of() == 200 && strcasestr(answer_buf, "connection: close"), "the request under way is answered: %.60s",
+          answer_buf);
     CHECK(read_all(idle) == 0, "the idle connection is closed");
     EVENTUALLY(s->drained == 1);
     close(idle), close(busy);
@@ -532,9 +541,10 @@ static void check_listen(void) {
     CHECK(neap_http_listen_join("127.0.0.1", port, 0, &second, err, sizeof err) == 0, "%s", err);
     close(first), close(second);
     CHECK(neap_http_listen("no.such.host.invalid", &other, 0, 0, &first, err, sizeof err) == NEAP_ERR_INVALID && strstr(err, "127.0.0.1"), "%s", err);
-    CHECK(neap_http_listen("192.0.2.1", &other, 0, 0, &first, err, sizeof err) == NEAP_ERR_IO && strstr(err, "not an address of this machine"), "%s", err);
-    CHECK(neap_http_equal("abc", 3, "abc", 3) && !neap_http_equal("abc", 3, "abd", 3) && !neap_http_equal("abc", 3, "ab", 2) && neap_http_equal("", 0, "", 0) &&
-          !neap_http_equal("a", 1, "", 0));
+    CHECK(neap_http_listen("192.0.2.1", &other, 0, 0, &first, err, sizeof err) == NEAP_ERR_IO && strstr(err, "not an address of this machine"), "%s",
+          err);
+    CHECK(neap_http_equal("abc", 3, "abc", 3) && !neap_http_equal("abc", 3, "abd", 3) && !neap_http_equal("abc", 3, "ab", 2) &&
+          neap_http_equal("", 0, "", 0) && !neap_http_equal("a", 1, "", 0));
 }
 
 static void run(int lazy) {

@@ -40,11 +40,14 @@ int main(void) {
     CHECK(look("GET", "/files/special") == 12 && look("GET", "/files/") == 11 && param(0, "/files/", "path", "") && look("GET", "/files") == 11);
     CHECK(look("PURGE", "/any") == 13 && look("GET", "/any") == 14 && look("HEAD", "/any") == 14);
     CHECK(look("GET", "/slash/") == 15 && look("GET", "/slash") == -1);
-    CHECK(look("PUT", "/sensors") == -2 && strstr(m.allow, "GET") && strstr(m.allow, "HEAD") && strstr(m.allow, "POST") && strstr(m.allow, "OPTIONS"), "%s", m.allow);
+    CHECK(look("PUT", "/sensors") == -2 && strstr(m.allow, "GET") && strstr(m.allow, "HEAD") && strstr(m.allow, "POST") && strstr(m.allow, "OPTIONS"),
+          "%s", m.allow);
     CHECK(look("GET", "/nothing") == -1 && look("GET", "") == -1 && look("GET", "x") == -1 && look("GET", "//") == -1);
     CHECK(look("GET", "/sensors//readings") == -1, "an empty segment is no parameter");
-    CHECK(add("GET", "/sensors/:other", 20) == NEAP_ERR_INVALID && add("GET", "x", 20) == NEAP_ERR_INVALID && add("GET", "/a/:", 20) == NEAP_ERR_INVALID);
-    CHECK(add("GET", "/*rest/more", 20) == NEAP_ERR_INVALID && add("GET", "/:a[%q]", 20) == NEAP_ERR_INVALID && add("", "/a", 20) == NEAP_ERR_INVALID);
+    CHECK(add("GET", "/sensors/:other", 20) == NEAP_ERR_INVALID && add("GET", "x", 20) == NEAP_ERR_INVALID &&
+          add("GET", "/a/:", 20) == NEAP_ERR_INVALID);
+    CHECK(add("GET", "/*rest/more", 20) == NEAP_ERR_INVALID && add("GET", "/:a[%q]", 20) == NEAP_ERR_INVALID &&
+          add("", "/a", 20) == NEAP_ERR_INVALID);
     CHECK(add("GET", "/a/:1/:2/:3/:4/:5/:6/:7/:8/:9/:10/:11/:12/:13/:14/:15/:16/:17", 20) == NEAP_ERR_INVALID);
     neap_http_router_free(r);
     return test_end("http_route");
