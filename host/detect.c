@@ -22,7 +22,7 @@ struct neap_detect {
     neap_detect_clock clock;
     neap_detect_past past;
     neap_detect_ahead ahead[FORECASTS];
-    neap_detect_scale rough; /* of the log roughness */
+    neap_detect_scale rough; /* of the roughness */
     neap_detect_tail tail[PARTS];
     neap_detect_calib own; /* a's past */
 };
@@ -54,13 +54,11 @@ double neap_detect_next(const neap_detect *d) {
     return value;
 }
 
-/* Logarithm of the mean step of the last 48 rows: twice as rough and half as rough are equally far away. The spread
-   only bounds it: below, so that a constant stretch is finite, and above, so that one spike is not a rough hour. */
-static float log_roughness(const neap_detect_past *p) {
-    double sum = 0, spread = p->spread[0];
-    for (uint64_t i = 0; i < ROUGH_ROWS; i++)
-        sum += fmin(3 * spread, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)));
-    return (float)log(sum / ROUGH_ROWS + 0.02 * spread);
+/* Mean step of the last 48 rows; no step counts above three spreads, so that one spike is not a rough hour. */
+static float roughness(const neap_detect_past *p) {
+    double sum = 0, most = 3 * p->spread[0];
+    for (uint64_t i = 0; i < ROUGH_ROWS; i++) sum += fmin(most, fabs(neap_detect_past_back(p, i) - neap_detect_past_back(p, i + 1)));
+    return (float)(sum / ROUGH_ROWS);
 }
 
 /* The statistics of the newest row, each >= 0 or NaN when there is none yet, in the series' own unit: a spread still
@@ -77,8 +75,9 @@ static void measure(neap_detect *d, float lo, float hi, double given, float stat
         if (!neap_detect_past_whole(p, f, t) || !neap_detect_ahead_get(&d->ahead[f], p, t, &ahead)) continue;
         if (f == 0 && isfinite(given)) ahead = given;
         float e = (float)(p->origin + p->y[f] - ahead);
-        stat[ERROR_1 + f] = fabsf(e);
-        if (f == 0) stat[DOWN_1] = fmaxf(0, -e);
+        float slack = d->config.slack * p->spread[f];
+        stat[ERROR_1 + f] = fmaxf(0, fabsf(e) - slack);
+        if (f == 0) stat[DOWN_1] = fmaxf(0, -e - slack);
     }
     for (int k = 0; k < NEAP_DETECT_SPANS; k++) stat[LEVEL_1 + k] = fabsf(p->y[k] - p->loc[k]);
     float over = fmaxf(p->y[0] - hi, lo - p->y[0]) / fmaxf(hi - lo, p->spread[0]);
@@ -89,8 +88,9 @@ static void measure(neap_detect *d, float lo, float hi, double given, float stat
         stat[DAY_1 + i] = fabsf(p->y[span] - (float)neap_detect_past_days(p, span, day_rows, 0));
     }
     if (t < ROUGH_ROWS) return;
-    float rough = log_roughness(p);
-    if (d->rough.n) stat[ROUGH_48] = fabsf(rough - neap_detect_scale_quantile(&d->rough, 0.5));
+    /* as a logarithm: twice as rough and half as rough are equally far; steps below 2% of the spread are no roughness */
+    float rough = roughness(p), usual = neap_detect_scale_quantile(&d->rough, 0.5), least = 0.02f * p->spread[0];
+    if (d->rough.n) stat[ROUGH_48] = fabsf(logf((rough + least) / (usual + least)));
     neap_detect_scale_add(&d->rough, rough);
 }
 
@@ -123,8 +123,7 @@ static void band(neap_detect *d, double forecast, neap_detect_row *row) {
 
 static void move_on(neap_detect *d) {
     int day_rows = neap_detect_clock_day_rows(&d->clock);
-    for (int f = 0; f < FORECASTS; f++)
-        neap_detect_ahead_step(&d->ahead[f], &d->config.ahead, &d->past, day_rows, &d->random);
+    for (int f = 0; f < FORECASTS; f++) neap_detect_ahead_step(&d->ahead[f], &d->config.ahead, &d->past, day_rows, &d->random);
 }
 
 int neap_detect_update(neap_detect *d, double time, double value, double forecast, neap_detect_row *row) {
@@ -159,7 +158,7 @@ typedef struct head {
     char magic[8];
     uint32_t size, crc;
 } head;
-static const char magic[8] = "neapdet1";
+static const char magic[8] = "neapdet2";
 
 static void walk(neap_detect_io *io, neap_detect *d) {
     detect_io(io, &d->config, sizeof d->config);
@@ -197,8 +196,7 @@ int neap_detect_load(neap_detect *d, const void *bytes, size_t n) {
     if (n < sizeof h) return NEAP_ERR_CORRUPT;
     memcpy(&h, bytes, sizeof h);
     const char *body = (const char *)bytes + sizeof h;
-    if (memcmp(h.magic, magic, sizeof magic) || h.size != n - sizeof h ||
-        h.crc != (uint32_t)crc32(0, (const unsigned char *)body, h.size))
+    if (memcmp(h.magic, magic, sizeof magic) || h.size != n - sizeof h || h.crc != (uint32_t)crc32(0, (const unsigned char *)body, h.size))
         return NEAP_ERR_CORRUPT;
     clear(d);
     neap_detect_io io = {.in = body, .left = h.size};

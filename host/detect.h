@@ -25,6 +25,7 @@ typedef struct neap_detect_config {
     uint64_t seed;
     neap_detect_ahead_config ahead;
     float spread_floor; /* the spread is at least this part of the range so far */
+    float slack;        /* a forecast error below this part of the spread is none */
     float range_margin; /* out of range begins this part of the range outside it */
     float power, cap;   /* the power mean's exponent; a surprise counts up to cap */
     float mix;          /* s = (1 - mix) a + mix * a's own surprise */

@@ -34,8 +34,7 @@ static void line_inputs(const neap_detect_past *p, int f, double day, double x[N
     _Static_assert(2 + 3 + 1 + 3 + 1 == NEAP_DETECT_LINE_IN, "inputs");
 }
 
-static void judge_and_learn(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p,
-                            uint64_t *random) {
+static void judge_and_learn(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p, uint64_t *random) {
     uint64_t t = p->rows - 1, k = (uint64_t)neap_detect_span[a->f];
     if (t < k) return;
     if (neap_detect_past_whole(p, a->f, t)) {
@@ -61,8 +60,7 @@ static void judge_and_learn(neap_detect_ahead *a, const neap_detect_ahead_config
     }
 }
 
-static void look_ahead(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p,
-                       int day_rows) {
+static void look_ahead(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p, int day_rows) {
     uint64_t t = p->rows - 1;
     int f = a->f;
     const neap_detect_scale *seen = &p->scale[f];
@@ -87,8 +85,7 @@ static void look_ahead(neap_detect_ahead *a, const neap_detect_ahead_config *c, 
     a->blend[t % PENDING] = sum / total;
 }
 
-void neap_detect_ahead_step(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p,
-                            int day_rows, uint64_t *random) {
+void neap_detect_ahead_step(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p, int day_rows, uint64_t *random) {
     judge_and_learn(a, c, p, random);
     look_ahead(a, c, p, day_rows);
 }

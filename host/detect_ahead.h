@@ -12,13 +12,11 @@ enum { NEAP_DETECT_OPINIONS = 5, NEAP_DETECT_PENDING = 12 };
 
 typedef struct neap_detect_ahead_config {
     float learn_rate[NEAP_DETECT_FORECASTS], decay; /* Adam, for k = 1 and 12 */
-    uint32_t steps, early_steps,
-        early_rows;  /* Adam steps a row; more of them in the first rows, at a rate that falls as 1/row */
-    uint32_t replay; /* rows that training samples are drawn from */
-    float forget;    /* the linear model's memory */
-    float sharp[NEAP_DETECT_FORECASTS],
-        discount; /* blending: weight = exp(-sharp * relative error), the error's memory is 1 / discount rows */
-    float over;   /* forecasts stay within the past range and this part of it */
+    uint32_t steps, early_steps, early_rows;        /* Adam steps a row; more of them in the first rows, at a rate that falls as 1/row */
+    uint32_t replay;                                /* rows that training samples are drawn from */
+    float forget;                                   /* the linear model's memory */
+    float sharp[NEAP_DETECT_FORECASTS], discount;   /* blending: weight = exp(-sharp * relative error), the error's memory is 1 / discount rows */
+    float over;                                     /* forecasts stay within the past range and this part of it */
 } neap_detect_ahead_config;
 
 typedef struct neap_detect_ahead {
@@ -38,7 +36,6 @@ void neap_detect_ahead_init(neap_detect_ahead *a, int f, uint64_t seed);
 int neap_detect_ahead_get(const neap_detect_ahead *a, const neap_detect_past *p, uint64_t row, double *value);
 /* After the newest row: judges the forecast of it, learns, and makes the next. day_rows: rows in a day, 0 when unknown.
  * random: the caller's stream. */
-void neap_detect_ahead_step(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p,
-                            int day_rows, uint64_t *random);
+void neap_detect_ahead_step(neap_detect_ahead *a, const neap_detect_ahead_config *c, const neap_detect_past *p, int day_rows, uint64_t *random);
 void neap_detect_ahead_io(neap_detect_io *io, neap_detect_ahead *a);
 #endif

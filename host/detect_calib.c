@@ -12,8 +12,7 @@ void neap_detect_calib_add(neap_detect_calib *c, float score) {
 double neap_detect_calib_p(neap_detect_calib *c, float score) {
     if (c->body.n == 0) return 1;
     float s;
-    if (neap_detect_tail_fitted(&c->tail, score, CARRIED, &s) || neap_detect_tail_ranked(&c->tail, score, &s))
-        return pow(10.0, -s);
+    if (neap_detect_tail_fitted(&c->tail, score, CARRIED, &s) || neap_detect_tail_ranked(&c->tail, score, &s)) return pow(10.0, -s);
     uint32_t below = neap_detect_scale_below(&c->body, score);
     double p = (1.0 + c->body.n - below) / (1.0 + c->body.n), edge = (1.0 + c->tail.n) / (1.0 + (double)c->tail.seen);
     return fmax(p, edge); /* at least what the exact list says */

@@ -24,7 +24,7 @@ void neap_detect_line_learn(neap_detect_line *l, const double x[N], double y, do
         trace += l->cov[i][i];
     }
     if (!(power >= 0) || !(trace < 1e12)) return neap_detect_line_init(l); /* lost to rounding: begin anew */
-    if (trace > 1e3) forget = 1; /* inputs that stand still must not inflate it */
+    if (trace > 1e3) forget = 1;                                           /* inputs that stand still must not inflate it */
     double gain = 1 / (forget + power);
     e = fmax(-1, fmin(1, e));
     for (int i = 0; i < N; i++) l->w[i] += gain * cx[i] * e;

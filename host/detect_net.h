@@ -30,8 +30,7 @@ void neap_detect_net_init(neap_detect_net *net, uint64_t seed);
 /* The output for one input vector (x[0] must be 1). */
 float neap_detect_net_predict(const neap_detect_net *net, const float x[NEAP_DETECT_NIN]);
 /* One Adam step on n <= BATCH samples: mean Huber loss (delta 1) of output - y. */
-void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NEAP_DETECT_NIN], const float *y, float lr,
-                          float decay);
+void neap_detect_net_step(neap_detect_net *net, int n, const float x[][NEAP_DETECT_NIN], const float *y, float lr, float decay);
 void neap_detect_net_io(neap_detect_io *io, neap_detect_net *net);
 
 /* The next number of a counter-based stream (splitmix64). */

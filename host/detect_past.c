@@ -93,13 +93,9 @@ void neap_detect_past_inputs(const neap_detect_past *p, int f, uint64_t r, float
     _Static_assert(1 + NEAP_DETECT_LAGS + 3 + 4 == NEAP_DETECT_NIN, "inputs");
 }
 
-float neap_detect_past_units(const neap_detect_past *p, int f, double value) {
-    return in_units(value - p->origin, p->loc[f], p->spread[f]);
-}
+float neap_detect_past_units(const neap_detect_past *p, int f, double value) { return in_units(value - p->origin, p->loc[f], p->spread[f]); }
 
-const float *neap_detect_past_means(const neap_detect_past *p, int f, uint64_t r) {
-    return &p->col[at(r)][f ? Z12_1 : Z1_1];
-}
+const float *neap_detect_past_means(const neap_detect_past *p, int f, uint64_t r) { return &p->col[at(r)][f ? Z12_1 : Z1_1]; }
 
 double neap_detect_past_back(const neap_detect_past *p, uint64_t back) { return p->value[at(p->rows - 1 - back)]; }
 
@@ -122,9 +118,7 @@ double neap_detect_past_days(const neap_detect_past *p, int span, int day_rows, 
 
 float neap_detect_past_z(const neap_detect_past *p, int f, uint64_t r) { return p->col[at(r)][f ? Z12_12 : Z1_1]; }
 
-double neap_detect_past_value(const neap_detect_past *p, int f, float z) {
-    return p->origin + p->loc[f] + 3.0 * p->spread[f] * sinh(z / 3.0);
-}
+double neap_detect_past_value(const neap_detect_past *p, int f, float z) { return p->origin + p->loc[f] + 3.0 * p->spread[f] * sinh(z / 3.0); }
 
 int neap_detect_past_whole(const neap_detect_past *p, int f, uint64_t r) {
     uint16_t run = p->run[at(r)];

@@ -23,14 +23,13 @@ extern const int neap_detect_span[NEAP_DETECT_SPANS];
 enum { Z1_1, Z1_12, Z1_48, Z1_288, Z12_1, Z12_12, Z12_48, Z12_288, DAY_SIN, DAY_COS, NEAP_DETECT_COLS };
 
 typedef struct neap_detect_past {
-    uint64_t rows; /* rows added so far; row r lives at r % ROWS */
-    double origin; /* the first value; everything else is kept relative to it, so floats suffice */
+    uint64_t rows;                                           /* rows added so far; row r lives at r % ROWS */
+    double origin;                                           /* the first value; everything else is kept relative to it, so floats suffice */
     float loc[NEAP_DETECT_SPANS], spread[NEAP_DETECT_SPANS]; /* from the rows before the newest */
-    float y[4]; /* means of the last 1, 12, 48, 288 values, newest row included */
+    float y[4];                                              /* means of the last 1, 12, 48, 288 values, newest row included */
     neap_detect_scale scale[NEAP_DETECT_SPANS];
     double value[NEAP_DETECT_ROWS]; /* minus origin */
-    uint16_t
-        run[NEAP_DETECT_ROWS]; /* rows since the last gap, stops at 32767; the top bit marks a row that was made up */
+    uint16_t run[NEAP_DETECT_ROWS]; /* rows since the last gap, stops at 32767; the top bit marks a row that was made up */
     float col[NEAP_DETECT_ROWS][NEAP_DETECT_COLS];
 } neap_detect_past;
 

@@ -78,8 +78,7 @@ void neap_detect_scale_io(neap_detect_io *io, neap_detect_scale *s) {
     detect_io(io, &s->n, sizeof s->n);
     detect_io(io, &s->lo, sizeof s->lo);
     detect_io(io, &s->hi, sizeof s->hi);
-    detect_io_check(io, s->n <= NEAP_DETECT_SCALE_CAP && (s->seen == 0) == (s->stride == 0) &&
-                            (s->stride & (s->stride - 1)) == 0);
+    detect_io_check(io, s->n <= NEAP_DETECT_SCALE_CAP && (s->seen == 0) == (s->stride == 0) && (s->stride & (s->stride - 1)) == 0);
     if (io->err) return;
     detect_io(io, s->kept, s->n * sizeof(float));
     detect_io(io, s->sorted, s->n * sizeof(float));

@@ -63,9 +63,7 @@ static uint32_t place(const neap_detect_tail *t, uint32_t from, float x) {
     return lo;
 }
 
-static float by_rank(const neap_detect_tail *t, uint32_t at) {
-    return (float)-log10((1.0 + t->n - at) / (double)(t->seen + 1));
-}
+static float by_rank(const neap_detect_tail *t, uint32_t at) { return (float)-log10((1.0 + t->n - at) / (double)(t->seen + 1)); }
 
 int neap_detect_tail_ranked(const neap_detect_tail *t, float x, float *surprise) {
     uint32_t at = place(t, 0, x);

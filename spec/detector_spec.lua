@@ -77,7 +77,7 @@ describe("the learned detector", function()
         for _, row in ipairs(room(50)) do d:update(row[1], row[2]) end
         local state = d:save()
         local changed = state:sub(1, 2000) .. "x" .. state:sub(2002)
-        for _, bad in ipairs {"", "nonsense", state:sub(1, -2), changed, "neapLua1" .. ("\255"):rep(40)} do
+        for _, bad in ipairs {"", "nonsense", state:sub(1, -2), changed, "neapLua2" .. ("\255"):rep(40)} do
             local loaded, why = detector.load(bad)
             assert.is_nil(loaded)
             assert.is_string(why)
@@ -417,6 +417,13 @@ describe("neap score --csv", function()
         local out, sum = scored(table.concat(lines, "\n"))
         assert.equal(1, sum.flagged)
         assert.is_true(tonumber(out[1401]:match("[%d.]+$")) >= 0.5)
+    end)
+
+    it("takes a counter that only ever rises for what it is", function()
+        local lines = {"timestamp,value"}
+        for i = 1, 3000 do lines[#lines + 1] = ("%d,%d"):format(START + 60 * i, 100000 + 3 * i) end
+        local _, sum = scored(table.concat(lines, "\n"))
+        assert.is_true(sum.flagged <= 1, sum.flagged)
     end)
 
     -- The benchmark's data is not ours to ship: this part runs where a folder with it stands beside the checkout.

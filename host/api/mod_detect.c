@@ -39,6 +39,7 @@ static void read_config(lua_State *L, int t, neap_detect_config *c) {
     c->ahead.discount = (float)field(L, t, "discount", 0, 1);
     c->ahead.over = (float)field(L, t, "over", 0, 10);
     c->spread_floor = (float)field(L, t, "spread_floor", 0, 1);
+    c->slack = (float)field(L, t, "slack", 0, 10);
     c->range_margin = (float)field(L, t, "range_margin", 0, 10);
     c->power = (float)field(L, t, "power", 0.1, 100);
     c->cap = (float)field(L, t, "cap", 0.1, 100);
@@ -47,8 +48,7 @@ static void read_config(lua_State *L, int t, neap_detect_config *c) {
     c->band = (float)field(L, t, "band", 0, 1);
     if (lua_getfield(L, t, "weight") != LUA_TTABLE) luaL_error(L, "constants: weight must be a table");
     double sum = 0;
-    for (int i = 0; i < NEAP_DETECT_PARTS; i++)
-        sum += c->weight[i] = (float)field(L, lua_gettop(L), neap_detect_part_name[i], 0, 1000);
+    for (int i = 0; i < NEAP_DETECT_PARTS; i++) sum += c->weight[i] = (float)field(L, lua_gettop(L), neap_detect_part_name[i], 0, 1000);
     lua_pop(L, 1);
     if (!(sum > 0)) luaL_error(L, "constants: at least one weight must be above 0");
 }
@@ -233,14 +233,11 @@ static int detector_size(lua_State *L) {
 
 int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_detector_core(lua_State *L) {
-    static const luaL_Reg methods[] = {{"update", detector_m_update},   {"parts", detector_m_parts},
-                                       {"next", detector_m_next},       {"save", detector_m_save},
-                                       {"learned", detector_m_learned}, {"load", detector_m_load},
-                                       {"close", detector_m_close},     {NULL, NULL}};
-    static const luaL_Reg calib_methods[] = {
-        {"add", calib_m_add}, {"p", calib_m_p}, {"save", calib_m_save}, {"load", calib_m_load}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"new", detector_new}, {"calibration", calib_new}, {"size", detector_size}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"update", detector_m_update},   {"parts", detector_m_parts}, {"next", detector_m_next},   {"save", detector_m_save},
+        {"learned", detector_m_learned}, {"load", detector_m_load},   {"close", detector_m_close}, {NULL, NULL}};
+    static const luaL_Reg calib_methods[] = {{"add", calib_m_add}, {"p", calib_m_p}, {"save", calib_m_save}, {"load", calib_m_load}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"new", detector_new}, {"calibration", calib_new}, {"size", detector_size}, {NULL, NULL}};
     luaL_newmetatable(L, DETECTOR_META);
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");

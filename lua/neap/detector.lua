@@ -38,6 +38,7 @@ detector.constants = {
 
     -- the statistics
     spread_floor = 0.02, -- a sensor's spread is at least 2% of its range
+    slack = 0.05,        -- a forecast error below 5% of the spread is none: on a smooth series the smallest would be news
     range_margin = 0.05, -- out of the past range by more than 5% of it
     gap = 3.5,           -- a step longer than 3.5 intervals is a gap: nothing is forecast or learnt across it
     band = 0.02,         -- 2% of the readings lie outside lower..upper
@@ -58,6 +59,7 @@ detector.constants = {
     limit_growth = 0.3,    -- ... and this much more for every tenfold of rows
     warm_up = 100,         -- rows without a flag
     hold_rows = 5, hold_age = 0.03, -- rows of silence after a flag: 5 and 3% of the age
+    usual_rate = 0.005, usual = 1.2, -- where the mean of s over some 200 rows is above 1.2, what is above is usual and no news
     hold_break = 1.5,      -- but s this much above the flagged one is news again
 }
 
@@ -98,7 +100,7 @@ detector.named = {
 local Detector = {}
 Detector.__index = Detector
 
-local log = math.log
+local log, max = math.log, math.max
 
 local function with_defaults(constants)
     if not constants then return detector.constants end
@@ -127,13 +129,16 @@ function detector.new(constants)
         rows = 0,       -- readings scored
         quiet_until = 0, -- hold: no flag before this row ...
         loud = 0,       -- ... unless s rises clearly above this
+        usual = 0.0,    -- recent mean of s
     }, Detector)
 end
 
 -- The alarm stage: s of row n becomes a score, where 0.5 is the limit.
 local function alarm(self, s)
     local c, n = self.constants, self.rows
-    s = s - c.limit_growth * (log(n, 10) - log(4000, 10))
+    local usual = self.usual
+    self.usual = usual + c.usual_rate * (s - usual)
+    s = s - c.limit_growth * (log(n, 10) - log(4000, 10)) - max(0, usual - c.usual)
     local score = s > 0 and 1 / (1 + (c.limit / s) ^ 4) or 0.0 -- rises with s; the 4th power only spreads it for the eye
     if score < 0.5 then return score, false end
     if n <= c.warm_up or n < self.quiet_until and s <= self.loud * c.hold_break then return score / 2, false end
@@ -183,12 +188,12 @@ function Detector:ahead_12() return self.ahead, self.mean end
 --- How many readings were scored, and the sensor's interval in seconds (nil until it is learnt).
 function Detector:learned() return self.core:learned() end
 
-local HEAD <const> = "<c8 j d d s4"
-local MAGIC <const> = "neapLua1"
+local HEAD <const> = "<c8 j d d d s4"
+local MAGIC <const> = "neapLua2"
 
 --- The complete state as a string of bytes (up to 260 KB).
 function Detector:save()
-    return HEAD:pack(MAGIC, self.rows, self.quiet_until, self.loud, self.core:save())
+    return HEAD:pack(MAGIC, self.rows, self.quiet_until, self.loud, self.usual, self.core:save())
 end
 
 --- A detector from a saved state. A damaged state, or one of another version, returns nil and why: begin with detector.new().
@@ -200,9 +205,9 @@ function detector.load(state, constants)
     if #state < 8 or state:sub(1, 8) ~= MAGIC then return nil, "this is not a detector's state, or one of another version" end
     local self = detector.new(constants)
     local ok, why = pcall(function()
-        local _, rows, quiet_until, loud, inner = HEAD:unpack(state)
+        local _, rows, quiet_until, loud, usual, inner = HEAD:unpack(state)
         self.core:load(inner)
-        self.rows, self.quiet_until, self.loud = rows, quiet_until, loud
+        self.rows, self.quiet_until, self.loud, self.usual = rows, quiet_until, loud, usual
     end)
     if not ok then return nil, tostring(why) end
     return self

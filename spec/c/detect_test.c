@@ -167,6 +167,7 @@ static neap_detect_config config(void) {
     neap_detect_config c = {.seed = 1,
                             .ahead = {{1e-3f, 1e-4f}, 1e-4f, 1, 6, 300, 2800, 0.999f, {15, 2}, 0.02f, 0.05f},
                             .spread_floor = 0.02f,
+                            .slack = 0.05f,
                             .range_margin = 0.05f,
                             .power = 1,
                             .cap = 5,
@@ -202,9 +203,7 @@ static void test_whole(void) {
     for (int i = 0; i < N; i++) {
         double v = series(i, &time), next = neap_detect_next(d);
         int ok = neap_detect_update(d, time, v, NAN, &rows[i]);
-        CHECK(ok == !isnan(v) && isfinite(rows[i].s) && rows[i].s >= 0 &&
-                  (ok ? rows[i].p > 0 && rows[i].p <= 1 : isnan(rows[i].p)),
-              "row %d", i);
+        CHECK(ok == !isnan(v) && isfinite(rows[i].s) && rows[i].s >= 0 && (ok ? rows[i].p > 0 && rows[i].p <= 1 : isnan(rows[i].p)), "row %d", i);
         CHECK(memcmp(&next, &rows[i].forecast, sizeof next) == 0 || (isnan(next) && isnan(rows[i].forecast)));
         if (i == CUT) CHECK(neap_detect_save(d, &saved) == 0);
         if (ok && i > 1200 && isfinite(last)) {
@@ -218,8 +217,7 @@ static void test_whole(void) {
         last = v;
     }
     CHECK(err < 0.85 * naive, "forecast %f, last value %f", err / scored, naive / scored);
-    CHECK(banded == scored && fabs(inside / (double)scored - 0.98) < 0.01, "inside the band: %f",
-          inside / (double)scored);
+    CHECK(banded == scored && fabs(inside / (double)scored - 0.98) < 0.01, "inside the band: %f", inside / (double)scored);
     CHECK(rare <= 0.01 * scored, "%d of %d below 0.001", rare, scored);
     CHECK(rows[600].p < 0.01 && rows[600].part[0] > 2, "the spike stands out: p %f", rows[600].p);
     CHECK(rows[901].gap == 1 && rows[706].gap == 1 && rows[500].gap == 0);
@@ -234,8 +232,7 @@ static void test_whole(void) {
     }
     /* a restored state goes on where it was, to the bit, and saves to the same bytes */
     CHECK(neap_detect_load(restored, saved.data, saved.len) == 0);
-    CHECK(neap_detect_save(restored, &again) == 0 && again.len == saved.len &&
-          memcmp(again.data, saved.data, saved.len) == 0);
+    CHECK(neap_detect_save(restored, &again) == 0 && again.len == saved.len && memcmp(again.data, saved.data, saved.len) == 0);
     for (int i = CUT + 1; i < N; i++) {
         double v = series(i, &time);
         neap_detect_update(restored, time, v, NAN, &r);
@@ -247,8 +244,7 @@ static void test_whole(void) {
         CHECK(neap_detect_load(restored, saved.data, saved.len) == NEAP_ERR_CORRUPT);
         saved.data[at] ^= 0x10;
     }
-    for (size_t n = 0; n < saved.len; n += saved.len / 20)
-        CHECK(neap_detect_load(restored, saved.data, n) == NEAP_ERR_CORRUPT);
+    for (size_t n = 0; n < saved.len; n += saved.len / 20) CHECK(neap_detect_load(restored, saved.data, n) == NEAP_ERR_CORRUPT);
     CHECK(neap_detect_load(restored, saved.data, saved.len) == 0 && neap_detect_rows(restored) > 0);
     buf_free(&saved);
     buf_free(&again);
