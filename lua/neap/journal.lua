@@ -128,8 +128,17 @@ function journal.join(here, opts)
     here.journal = journal.open {dir = here.data .. "/journal", max_bytes = opts.max_bytes}
     here.store:use_journal(here.journal)
     if opts.apply then
+        -- The promise is the journal's now: our own Redis need not sync before each answer as well.
+        if here.private then pcall(here.redis.call, here.redis, "CONFIG", "SET", "appendfsync", "everysec") end
         journal.apply(here.journal, {redis = here.url or "unix://" .. here.socket, keys = require("neap.store").journal_keys()})
     end
+end
+
+--- What a 2xx means, in a sentence; class: Redis' own durability class.
+---@param class string
+---@return string
+function journal.promise(class)
+    return ("journal, synced before each answer: an acknowledged reading is on disk; Redis takes it from there (its own class: %s)"):format(class)
 end
 
 --- Ends what join began: gives Redis `seconds` to take what it has not taken yet; what remains is applied at the next start.

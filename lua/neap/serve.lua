@@ -58,6 +58,7 @@ end
 local function furnish(here, opt, me, count)
     here.workers, here.started_at = count, neap.clock()
     here.durability = here.redis:durability()
+    if here.journal then here.durability.text = journal.promise(here.durability.class) end
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
     worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
