@@ -8,23 +8,17 @@
 void redis_list_push(struct list *l, struct request *q) {
     q->next = NULL;
     q->prev = l->tail;
-    if (l->tail)
-        l->tail->next = q;
-    else
-        l->head = q;
+    if (l->tail) l->tail->next = q;
+    else l->head = q;
     l->tail = q;
     l->n++;
 }
 
 void redis_list_remove(struct list *l, struct request *q) {
-    if (q->prev)
-        q->prev->next = q->next;
-    else
-        l->head = q->next;
-    if (q->next)
-        q->next->prev = q->prev;
-    else
-        l->tail = q->prev;
+    if (q->prev) q->prev->next = q->next;
+    else l->head = q->next;
+    if (q->next) q->next->prev = q->prev;
+    else l->tail = q->prev;
     q->prev = q->next = NULL;
     l->n--;
 }
@@ -35,10 +29,8 @@ void redis_keep_alive(neap_redis *r) {
     if (r->uv) neap_redis_uv_ref(r->uv, want);
     if (want == r->kept_alive || r->state == NEAP_REDIS_CLOSED) return;
     r->kept_alive = want;
-    if (want)
-        uv_ref((uv_handle_t *)&r->pace);
-    else
-        uv_unref((uv_handle_t *)&r->pace);
+    if (want) uv_ref((uv_handle_t *)&r->pace);
+    else uv_unref((uv_handle_t *)&r->pace);
 }
 
 static void free_request(struct request *q) {
@@ -51,10 +43,8 @@ void redis_finish(neap_redis *r, struct request *q, int status, neap_reply *repl
     void *ud = q->ud;
     free_request(q);
     if (status) r->stats.errors++;
-    if (cb)
-        cb(ud, status, reply);
-    else
-        neap_reply_free(reply);
+    if (cb) cb(ud, status, reply);
+    else neap_reply_free(reply);
 }
 
 /* ---- deadlines ----------------------------------------------------------------------------------------------------- */
@@ -71,10 +61,10 @@ void redis_arm(neap_redis *r, uint64_t deadline) {
 static neap_reply *timeout_text(neap_redis *r, bool sent, const struct request *q) {
     char at[160];
     neap_redis_addr_text(&r->o.addr, at, sizeof at);
-    if (!sent)
-        return neap_reply_error(false, "no connection to Redis at %s in time%s%s; the command was not sent", at, *r->why ? ": " : "", r->why);
-    return neap_reply_error(true, "Redis at %s did not answer in time; the command %s. A larger timeout, or a look at its slow log (SLOWLOG GET), may help", at,
-                            q->flags & NEAP_REDIS_RETRY ? "only reads and can be repeated" : "may have run");
+    if (!sent) return neap_reply_error(false, "no connection to Redis at %s in time%s%s; the command was not sent", at, *r->why ? ": " : "", r->why);
+    return neap_reply_error(true,
+                            "Redis at %s did not answer in time; the command %s. A larger timeout, or a look at its slow log (SLOWLOG GET), may help",
+                            at, q->flags & NEAP_REDIS_RETRY ? "only reads and can be repeated" : "may have run");
 }
 
 /* Ends what is overdue. A request in flight stays in its place without a callback, to swallow its reply. Callbacks may
@@ -102,10 +92,8 @@ static bool expire_one(neap_redis *r, uint64_t now) {
                     redis_list_remove(l, q);
                     free_request(q);
                 }
-                if (cb)
-                    cb(ud, in_flight ? NEAP_ERR_TIMEOUT : r->failure == NEAP_ERR_AUTH ? NEAP_ERR_AUTH : NEAP_ERR_CONNECTION, why);
-                else
-                    neap_reply_free(why);
+                if (cb) cb(ud, in_flight ? NEAP_ERR_TIMEOUT : r->failure == NEAP_ERR_AUTH ? NEAP_ERR_AUTH : NEAP_ERR_CONNECTION, why);
+                else neap_reply_free(why);
                 return true;
             }
         }
@@ -124,10 +112,8 @@ static void on_deadline(uv_timer_t *t) {
     if (r->state == NEAP_REDIS_READY && r->flight.head) {
         uint64_t quiet = now - neap_redis_uv_last_read(r->uv);
         bool abandoned = !r->flight.head->cb;
-        if (abandoned && quiet >= r->o.dead_ms)
-            redis_conn_drop(r, "Redis has not answered anything for a while");
-        else if (abandoned)
-            redis_arm(r, now + (r->o.dead_ms - (quiet < r->o.dead_ms ? quiet : r->o.dead_ms)) + 1);
+        if (abandoned && quiet >= r->o.dead_ms) redis_conn_drop(r, "Redis has not answered anything for a while");
+        else if (abandoned) redis_arm(r, now + (r->o.dead_ms - (quiet < r->o.dead_ms ? quiet : r->o.dead_ms)) + 1);
     }
     redis_keep_alive(r);
 }
@@ -209,13 +195,19 @@ static bool ready(const neap_redis *r) { return r->state == NEAP_REDIS_READY && 
 /* A request that came before it was known that there is a cluster. */
 static void feed_cluster(neap_redis *r, struct request *q) {
     uint64_t now = uv_now(r->loop);
-    neap_redis_req req = {.bytes = q->bytes, .len = q->len, .count = q->count, .flags = q->flags, .sink = q->sink, .cb = q->cb, .ud = q->ud,
-                          .timeout_ms = q->deadline == UINT64_MAX ? UINT32_MAX : q->deadline > now ? (uint32_t)(q->deadline - now) : 1};
+    neap_redis_req req = {.bytes = q->bytes,
+                          .len = q->len,
+                          .count = q->count,
+                          .flags = q->flags,
+                          .sink = q->sink,
+                          .cb = q->cb,
+                          .ud = q->ud,
+                          .timeout_ms = q->deadline == UINT64_MAX ? UINT32_MAX
+                                        : q->deadline > now       ? (uint32_t)(q->deadline - now)
+                                                                  : 1};
     int e = redis_cluster_send(r, &req);
-    if (e)
-        redis_finish(r, q, e, neap_reply_error(false, "the command cannot be sent: %s", neap_err_kind(e)));
-    else
-        free_request(q);
+    if (e) redis_finish(r, q, e, neap_reply_error(false, "the command cannot be sent: %s", neap_err_kind(e)));
+    else free_request(q);
 }
 
 void redis_feed(neap_redis *r) {
@@ -228,10 +220,8 @@ void redis_feed(neap_redis *r) {
         }
         if (redis_put(r, q, q->bytes, q->len)) {
             q->next = r->queue.head; /* back to its place: on_gone comes next */
-            if (q->next)
-                q->next->prev = q;
-            else
-                r->queue.tail = q;
+            if (q->next) q->next->prev = q;
+            else r->queue.tail = q;
             r->queue.head = q;
             r->queue.n++;
             return;
@@ -256,8 +246,14 @@ int redis_send_here(neap_redis *r, const neap_redis_req *req) {
     struct request *q = malloc(sizeof *q + (keep ? req->len : 0));
     if (!q) return NEAP_ERR_MEMORY;
     uint32_t ms = req->timeout_ms ? req->timeout_ms : r->o.timeout_ms;
-    *q = (struct request){.cb = req->cb, .ud = req->ud, .flags = req->flags, .count = req->count, .sink = req->sink, .routed = r->cluster != NULL,
-                          .len = keep ? req->len : 0, .deadline = ms == UINT32_MAX ? UINT64_MAX : uv_now(r->loop) + ms};
+    *q = (struct request){.cb = req->cb,
+                          .ud = req->ud,
+                          .flags = req->flags,
+                          .count = req->count,
+                          .sink = req->sink,
+                          .routed = r->cluster != NULL,
+                          .len = keep ? req->len : 0,
+                          .deadline = ms == UINT32_MAX ? UINT64_MAX : uv_now(r->loop) + ms};
     if (keep) memcpy(q->bytes, req->bytes, req->len);
     if (now) {
         int e = redis_put(r, q, req->bytes, req->len);
@@ -325,10 +321,8 @@ void redis_fail_flight(neap_redis *r) {
     }
     if (again.n) {
         again.tail->next = r->queue.head;
-        if (r->queue.head)
-            r->queue.head->prev = again.tail;
-        else
-            r->queue.tail = again.tail;
+        if (r->queue.head) r->queue.head->prev = again.tail;
+        else r->queue.tail = again.tail;
         r->queue.head = again.head;
         r->queue.n += again.n;
     }

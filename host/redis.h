@@ -43,14 +43,14 @@ const char *neap_redis_addr_text(const neap_redis_addr *a, char *buf, size_t len
 enum neap_redis_state { NEAP_REDIS_IDLE, NEAP_REDIS_CONNECTING, NEAP_REDIS_READY, NEAP_REDIS_WAITING, NEAP_REDIS_CLOSED };
 
 typedef struct neap_redis_opts {
-    neap_redis_addr addr;     /* copied */
-    const char *name;         /* CLIENT SETNAME; NULL: none. Copied. */
-    uint32_t timeout_ms;      /* a request's deadline, connecting included; 0: 5,000 */
-    uint32_t connect_ms;      /* for one attempt to connect and log in; 0: 5,000 */
-    uint32_t dead_ms;         /* silence with requests waiting after which a connection counts as dead; 0: 15,000 */
-    uint32_t max_queue;       /* requests kept while there is no connection; 0: 1,000 */
-    bool once;                /* no reconnecting: after a loss every request fails (WATCH, blocking and the like) */
-    bool self_turn;           /* flush from a uv_prepare handle of its own: for loops without neap's runtime */
+    neap_redis_addr addr; /* copied */
+    const char *name;     /* CLIENT SETNAME; NULL: none. Copied. */
+    uint32_t timeout_ms;  /* a request's deadline, connecting included; 0: 5,000 */
+    uint32_t connect_ms;  /* for one attempt to connect and log in; 0: 5,000 */
+    uint32_t dead_ms;     /* silence with requests waiting after which a connection counts as dead; 0: 15,000 */
+    uint32_t max_queue;   /* requests kept while there is no connection; 0: 1,000 */
+    bool once;            /* no reconnecting: after a loss every request fails (WATCH, blocking and the like) */
+    bool self_turn;       /* flush from a uv_prepare handle of its own: for loops without neap's runtime */
     /* Tells of changes of state; message is why (a lost connection's reason), or "". May be NULL. */
     void (*on_state)(void *ud, enum neap_redis_state state, const char *message);
     void *ud;
@@ -94,9 +94,9 @@ enum {
 typedef struct neap_redis_req {
     const char *bytes; /* one or more commands in wire form; copied or sent before the call returns */
     size_t len;
-    uint32_t count;      /* how many commands: 1 unless NEAP_REDIS_BATCH */
-    uint32_t flags;      /* NEAP_REDIS_* */
-    uint32_t timeout_ms; /* 0: the client's; UINT32_MAX: none */
+    uint32_t count;              /* how many commands: 1 unless NEAP_REDIS_BATCH */
+    uint32_t flags;              /* NEAP_REDIS_* */
+    uint32_t timeout_ms;         /* 0: the client's; UINT32_MAX: none */
     const neap_reply_sink *sink; /* takes the array reply of a single command; valid until the callback */
     neap_redis_cb cb;            /* NULL: nobody cares */
     void *ud;

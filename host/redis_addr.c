@@ -27,18 +27,14 @@ int neap_redis_addr_copy(const neap_redis_addr *from, neap_redis_addr *to) {
 }
 
 const char *neap_redis_addr_text(const neap_redis_addr *a, char *buf, size_t len) {
-    if (a->path)
-        snprintf(buf, len, "%s", a->path);
-    else
-        snprintf(buf, len, strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
+    if (a->path) snprintf(buf, len, "%s", a->path);
+    else snprintf(buf, len, strchr(a->host, ':') ? "[%s]:%d" : "%s:%d", a->host, a->port);
     return buf;
 }
 
 /* ---- URLs ---------------------------------------------------------------------------------------------------------- */
 
-static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
 
 /* s[0..n) with percent escapes decoded; NULL when out of memory. A broken escape stays as it is. */
 static char *decode(const char *s, size_t n) {
@@ -128,7 +124,8 @@ static const char *authority(const char *s, neap_redis_addr *a) {
         if (colon) port = colon + 1;
     }
     if (port && (!number(port, (size_t)(stop - port), 65535, &a->port) || !a->port)) return "the port is not a number from 1 to 65535";
-    if (slash && end - slash > 1 && !number(slash + 1, (size_t)(end - slash - 1), 1 << 20, &a->db)) return "the part after the last slash is the database's number";
+    if (slash && end - slash > 1 && !number(slash + 1, (size_t)(end - slash - 1), 1 << 20, &a->db))
+        return "the part after the last slash is the database's number";
     a->host = hostlen ? decode(s, hostlen) : strdup("127.0.0.1");
     return NULL;
 }

@@ -1,6 +1,6 @@
-/* redis_cluster.c: Redis Cluster behind an ordinary client. At login a server says whether it is part of a cluster; if so its client becomes a front: it
-   learns which node has which slots (CLUSTER SLOTS), keeps one client a master, sends each command where its first key lives, and follows MOVED and
-   ASK. Callers see no difference, except that the keys of one command or transaction must share a slot ({tag} in their names), and that commands
+/* redis_cluster.c: Redis Cluster behind an ordinary client. At login a server says whether it is part of a cluster; if so its client becomes a front:
+   it learns which node has which slots (CLUSTER SLOTS), keeps one client a master, sends each command where its first key lives, and follows MOVED
+   and ASK. Callers see no difference, except that the keys of one command or transaction must share a slot ({tag} in their names), and that commands
    without a key (SCAN, DBSIZE, FLUSHALL) reach one node only. Pipelines are split by node and put together again. */
 #include <ctype.h>
 #include <stdlib.h>
@@ -23,7 +23,8 @@ struct redis_cluster {
 
 /* CRC-16/XMODEM: polynomial 0x1021, from 0, four bits at a time. */
 static uint16_t crc16(const char *s, size_t n) {
-    static const uint16_t t[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7, 0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
+    static const uint16_t t[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
+                                   0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
     uint16_t c = 0;
     for (size_t i = 0; i < n; i++) {
         uint8_t b = (uint8_t)s[i];
@@ -76,8 +77,10 @@ static int slot_of(const char *bytes, const char **after) {
     int argc, key = 1;
     const char *end = parse(bytes, a, MAX, &argc);
     if (after) *after = end;
-    if (is(a[0], "PING ECHO INFO CONFIG CLIENT CLUSTER COMMAND DBSIZE FLUSHALL FLUSHDB KEYS SCAN RANDOMKEY SCRIPT TIME PUBLISH PUBSUB WAIT LASTSAVE SAVE BGSAVE "
-                 "BGREWRITEAOF SHUTDOWN SLOWLOG LATENCY ACL AUTH SELECT HELLO RESET QUIT MULTI EXEC DISCARD UNWATCH ASKING READONLY READWRITE FUNCTION MODULE ROLE "
+    if (is(a[0], "PING ECHO INFO CONFIG CLIENT CLUSTER COMMAND DBSIZE FLUSHALL FLUSHDB KEYS SCAN RANDOMKEY SCRIPT TIME PUBLISH PUBSUB WAIT LASTSAVE "
+                 "SAVE BGSAVE "
+                 "BGREWRITEAOF SHUTDOWN SLOWLOG LATENCY ACL AUTH SELECT HELLO RESET QUIT MULTI EXEC DISCARD UNWATCH ASKING READONLY READWRITE "
+                 "FUNCTION MODULE ROLE "
                  "DEBUG LOLWUT FAILOVER REPLICAOF"))
         return -1;
     if (is(a[0], "EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")) {
@@ -100,7 +103,8 @@ static void refresh(neap_redis *front);
 
 static void on_node_state(void *ud, enum neap_redis_state state, const char *message) {
     neap_redis *front = ud;
-    if (front->state != NEAP_REDIS_CLOSED && (state == NEAP_REDIS_WAITING || state == NEAP_REDIS_IDLE)) refresh(front); /* perhaps it has a successor */
+    if (front->state != NEAP_REDIS_CLOSED && (state == NEAP_REDIS_WAITING || state == NEAP_REDIS_IDLE))
+        refresh(front); /* perhaps it has a successor */
 }
 
 /* The client of a node; makes it when it is new. NULL when out of memory. An empty host is the front's own. */
@@ -150,7 +154,9 @@ static void read_map(neap_redis *front, const neap_reply *reply) {
         if (e->type != NEAP_REPLY_ARRAY || e->len < 3 || e->item[2].type != NEAP_REPLY_ARRAY || e->item[2].len < 2) continue;
         const neap_reply *host = &e->item[2].item[0];
         int at;
-        if (!node_at(front, host->type == NEAP_REPLY_STRING ? host->str : "", host->type == NEAP_REPLY_STRING ? host->len : 0, (int)e->item[2].item[1].integer, &at)) continue;
+        if (!node_at(front, host->type == NEAP_REPLY_STRING ? host->str : "", host->type == NEAP_REPLY_STRING ? host->len : 0,
+                     (int)e->item[2].item[1].integer, &at))
+            continue;
         for (int64_t s = e->item[0].integer; s <= e->item[1].integer && s >= 0 && s < SLOTS; s++) c->owner[s] = (uint16_t)(at + 1);
     }
 }
@@ -196,7 +202,8 @@ static void refresh(neap_redis *front) {
     for (int i = 0; i < c->n && !r; i++)
         if (c->node[i]->state == NEAP_REDIS_READY) r = c->node[i];
     static const char ask[] = "*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n";
-    if (!r || redis_send_here(r, &(neap_redis_req){.bytes = ask, .len = sizeof ask - 1, .count = 1, .timeout_ms = 1000, .cb = on_map, .ud = front})) return;
+    if (!r || redis_send_here(r, &(neap_redis_req){.bytes = ask, .len = sizeof ask - 1, .count = 1, .timeout_ms = 1000, .cb = on_map, .ud = front}))
+        return;
     c->refreshing = true;
     c->refreshed = now;
 }
@@ -265,8 +272,16 @@ static void hop_free(struct hop *h) {
 
 static int forward(struct hop *h, neap_redis *to) {
     uint64_t now = uv_now(h->front->loop);
-    neap_redis_req q = {.bytes = h->bytes, .len = h->len, .count = h->count, .flags = h->flags, .sink = h->sink, .cb = on_hop, .ud = h,
-                        .timeout_ms = h->deadline == UINT64_MAX ? UINT32_MAX : h->deadline > now ? (uint32_t)(h->deadline - now) : 1};
+    neap_redis_req q = {.bytes = h->bytes,
+                        .len = h->len,
+                        .count = h->count,
+                        .flags = h->flags,
+                        .sink = h->sink,
+                        .cb = on_hop,
+                        .ud = h,
+                        .timeout_ms = h->deadline == UINT64_MAX ? UINT32_MAX
+                                      : h->deadline > now       ? (uint32_t)(h->deadline - now)
+                                                                : 1};
     h->hops++;
     if (!h->asking) return redis_send_here(to, &q);
     neap_buf b = {0};
@@ -310,13 +325,14 @@ static void finish(struct hop *h, int status, neap_reply *reply) {
     neap_redis_cb cb = h->cb;
     void *ud = h->ud;
     hop_free(h);
-    if (cb)
-        cb(ud, status, reply);
-    else
-        neap_reply_free(reply);
+    if (cb) cb(ud, status, reply);
+    else neap_reply_free(reply);
 }
 
-static void refused(struct hop *h, int e) { finish(h, e == NEAP_ERR_FULL ? NEAP_ERR_CONNECTION : e, neap_reply_error(false, "the cluster's node cannot take the command now (%s)", neap_err_kind(e))); }
+static void refused(struct hop *h, int e) {
+    finish(h, e == NEAP_ERR_FULL ? NEAP_ERR_CONNECTION : e,
+           neap_reply_error(false, "the cluster's node cannot take the command now (%s)", neap_err_kind(e)));
+}
 
 static void on_hop(void *ud, int status, neap_reply *reply) {
     struct hop *h = ud;
@@ -416,10 +432,8 @@ static int split_into(struct hop *p, neap_buf *bytes, uint32_t *count, uint32_t 
             h->place = place;
             h->parent = p;
         }
-        if (place && !forward(h, k ? c->node[k - 1] : node_of(p->front, -1)))
-            p->parts++;
-        else if (h)
-            hop_free(h);
+        if (place && !forward(h, k ? c->node[k - 1] : node_of(p->front, -1))) p->parts++;
+        else if (h) hop_free(h);
     }
     return p->parts ? 0 : NEAP_ERR_CONNECTION;
 }

@@ -10,13 +10,13 @@ typedef struct neap_redis_columns {
     int64_t *time; /* event times, microseconds; owned (malloc) */
     double *value; /* owned */
     size_t n, cap;
-    size_t entries;      /* stream entries seen */
-    size_t skipped;      /* pairs whose time or value is not a number: not in the columns */
-    char last_id[48];    /* of the newest entry, to go on from; "" if there was none */
-    bool reverse;        /* the request is XREVRANGE: set it before; neap_redis_columns_finish then restores the order of arrival */
-    size_t entry;        /* where the pairs of the entry being read begin */
-    bool memory;         /* memory ran out: the columns end where it did */
-    bool bad;            /* the time of the pair being read was no number */
+    size_t entries;       /* stream entries seen */
+    size_t skipped;       /* pairs whose time or value is not a number: not in the columns */
+    char last_id[48];     /* of the newest entry, to go on from; "" if there was none */
+    bool reverse;         /* the request is XREVRANGE: set it before; neap_redis_columns_finish then restores the order of arrival */
+    size_t entry;         /* where the pairs of the entry being read begin */
+    bool memory;          /* memory ran out: the columns end where it did */
+    bool bad;             /* the time of the pair being read was no number */
     neap_reply_sink sink; /* give its address to the request */
 } neap_redis_columns;
 

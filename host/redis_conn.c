@@ -44,10 +44,8 @@ static void attempt_failed(neap_redis *r, int status) {
         if (r->o.once) return;
         if (!r->ever) r->attempts = 0;
     }
-    if (r->ever || r->queue.n)
-        wait_then_connect(r, backoff(r));
-    else
-        r->state = NEAP_REDIS_IDLE;
+    if (r->ever || r->queue.n) wait_then_connect(r, backoff(r));
+    else r->state = NEAP_REDIS_IDLE;
     if (r->o.on_state) r->o.on_state(r->o.ud, r->state, r->why);
 }
 
@@ -82,10 +80,8 @@ static void lost(neap_redis *r, const char *why) {
     snprintf(r->why, sizeof r->why, "%s", why);
     r->attempts = 1;
     r->failure = NEAP_ERR_CONNECTION;
-    if (r->o.once)
-        r->state = NEAP_REDIS_IDLE;
-    else
-        wait_then_connect(r, backoff(r));
+    if (r->o.once) r->state = NEAP_REDIS_IDLE;
+    else wait_then_connect(r, backoff(r));
     redis_fail_flight(r);
     if (r->state == NEAP_REDIS_CLOSED) return;
     if (r->o.once) redis_fail_queue(r, NEAP_ERR_CONNECTION);
@@ -130,10 +126,8 @@ static void login_send(neap_redis *r, int step, size_t argc, const char *const *
     if (q) {
         *q = (struct request){.count = 1, .internal = true, .deadline = UINT64_MAX};
         e = redis_put(r, q, b.data, b.len);
-        if (e)
-            free(q);
-        else
-            r->login[r->nlogin++] = step;
+        if (e) free(q);
+        else r->login[r->nlogin++] = step;
     }
     if (e || !q) { /* hiredis 0.14 must not lose its context inside its connect callback: the timer ends the attempt */
         r->login_broken = true;
@@ -149,10 +143,8 @@ static void login_begin(neap_redis *r) {
     r->logging_in = true;
     r->nlogin = r->login_at = 0;
     r->is_cluster = r->mapped = r->login_broken = false;
-    if (a->password && a->user && *a->user)
-        login_send(r, LOGIN_AUTH, 3, (const char *[]){"AUTH", a->user, a->password});
-    else if (a->password)
-        login_send(r, LOGIN_AUTH, 2, (const char *[]){"AUTH", a->password});
+    if (a->password && a->user && *a->user) login_send(r, LOGIN_AUTH, 3, (const char *[]){"AUTH", a->user, a->password});
+    else if (a->password) login_send(r, LOGIN_AUTH, 2, (const char *[]){"AUTH", a->password});
     if (a->db) login_send(r, LOGIN_SELECT, 2, (const char *[]){"SELECT", db});
     if (r->name) login_send(r, LOGIN_NAME, 3, (const char *[]){"CLIENT", "SETNAME", r->name});
     if (!r->on_ready && !r->front) login_send(r, LOGIN_INFO, 2, (const char *[]){"INFO", "cluster"});
@@ -166,8 +158,7 @@ static void login_refused(neap_redis *r, int status, const char *text) {
         snprintf(r->why, sizeof r->why, "Redis at %s refuses to log in: %s. %s", at, text,
                  r->o.addr.password ? "Check user and password in REDIS_URL (redis://user:password@host:port)"
                                     : "It wants a password: redis://:password@host:port, or REDIS_PASSWORD");
-    else
-        snprintf(r->why, sizeof r->why, "Redis at %s: %s", at, text);
+    else snprintf(r->why, sizeof r->why, "Redis at %s: %s", at, text);
     let_go(r);
     while (r->flight.head) {
         struct request *q = r->flight.head;
@@ -232,7 +223,7 @@ void redis_conn_login_reply(neap_redis *r, neap_reply *reply) {
 
 static void on_connect(const redisAsyncContext *ac, int status) {
     neap_redis *r = ac->data;
-    if (!r || status != REDIS_OK) return; /* on_gone follows with the reason */
+    if (!r || status != REDIS_OK) return;                 /* on_gone follows with the reason */
     if (!r->o.addr.path) redisEnableKeepAlive(&r->ac->c); /* on a unix socket it would end the context */
     login_begin(r);
     neap_redis_uv_flush(r->uv);
@@ -295,8 +286,7 @@ static void start(neap_redis *r) {
     if (a->path) {
         if (strlen(a->path) >= sizeof((struct sockaddr_un *)0)->sun_path)
             lost(r, "the socket's path is longer than the 107 bytes that the system allows");
-        else
-            attempt(r, redisAsyncConnectUnix(a->path));
+        else attempt(r, redisAsyncConnectUnix(a->path));
         return;
     }
     struct in6_addr any;

@@ -52,10 +52,8 @@ enum redis_probe redis_probe(const char *path, int wait_ms) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     if (send(fd, "PING\r\n", 6, MSG_NOSIGNAL) == 6 && poll(&p, 1, wait_ms) == 1) {
         ssize_t n = recv(fd, text, sizeof text - 1, 0);
-        if (n > 0)
-            found = !strncmp(text, "-LOADING", 8) ? PROBE_LOADING : PROBE_UP;
-        else
-            found = PROBE_NOBODY;
+        if (n > 0) found = !strncmp(text, "-LOADING", 8) ? PROBE_LOADING : PROBE_UP;
+        else found = PROBE_NOBODY;
     }
     close(fd);
     return found;

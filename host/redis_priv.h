@@ -36,7 +36,7 @@ struct neap_redis {
     char why[384]; /* the last failure */
 
     struct list queue, flight;
-    uint64_t next_deadline; /* when `deadlines` fires; UINT64_MAX: stopped */
+    uint64_t next_deadline;     /* when `deadlines` fires; UINT64_MAX: stopped */
     uv_timer_t deadlines, pace; /* pace: reconnect delay, connect timeout, LOADING */
     uv_prepare_t turn;
     int handles;     /* open uv handles: memory goes with the last */
@@ -51,27 +51,27 @@ struct neap_redis {
     int nips, ip;
     bool ever, logging_in, login_broken;
     int login[6], nlogin, login_at; /* which replies to logging in are to come */
-    uint32_t attempts; /* since the last success */
-    int failure;       /* NEAP_ERR_CONNECTION or NEAP_ERR_AUTH: of the last attempt */
+    uint32_t attempts;              /* since the last success */
+    int failure;                    /* NEAP_ERR_CONNECTION or NEAP_ERR_AUTH: of the last attempt */
 
-    bool held;                         /* keep the loop alive although nothing is pending */
-    void (*on_ready)(neap_redis *r);   /* subscriber connections: called at each successful login; hiredis then builds its own replies */
-    struct redis_cluster *cluster;     /* the server belongs to a cluster: this client is its front */
-    bool is_cluster, mapped;           /* learnt while logging in */
-    neap_redis *front;                 /* a cluster node's client: who made it */
+    bool held;                       /* keep the loop alive although nothing is pending */
+    void (*on_ready)(neap_redis *r); /* subscriber connections: called at each successful login; hiredis then builds its own replies */
+    struct redis_cluster *cluster;   /* the server belongs to a cluster: this client is its front */
+    bool is_cluster, mapped;         /* learnt while logging in */
+    neap_redis *front;               /* a cluster node's client: who made it */
     neap_redis_stats stats;
 };
 
 /* ---- redis.c */
 void redis_list_push(struct list *l, struct request *q);
 void redis_list_remove(struct list *l, struct request *q);
-void redis_feed(neap_redis *r);                     /* queue -> hiredis, as far as there is room */
+void redis_feed(neap_redis *r);                                                     /* queue -> hiredis, as far as there is room */
 void redis_finish(neap_redis *r, struct request *q, int status, neap_reply *reply); /* callback and free; q is in no list */
-void redis_fail_queue(neap_redis *r, int status);   /* everything queued fails, unsent, with r->why */
-void redis_fail_flight(neap_redis *r);              /* the connection is lost: retry or fail what had left */
+void redis_fail_queue(neap_redis *r, int status);                                   /* everything queued fails, unsent, with r->why */
+void redis_fail_flight(neap_redis *r);                                              /* the connection is lost: retry or fail what had left */
 void redis_keep_alive(neap_redis *r);
 int redis_put(neap_redis *r, struct request *q, const char *bytes, size_t len); /* bytes -> hiredis, q -> flight */
-int redis_send_here(neap_redis *r, const neap_redis_req *req); /* neap_redis_send for this connection, cluster or not */
+int redis_send_here(neap_redis *r, const neap_redis_req *req);                  /* neap_redis_send for this connection, cluster or not */
 void redis_arm(neap_redis *r, uint64_t deadline);
 bool redis_begin_reply(neap_reply_builder *b);
 
@@ -84,8 +84,8 @@ void redis_cluster_close(neap_redis *front);
 
 /* ---- redis_conn.c */
 int redis_conn_init(neap_redis *r);
-void redis_conn_want(neap_redis *r);                   /* a request is waiting: connect (never synchronously) */
-void redis_conn_drop(neap_redis *r, const char *why);  /* the connection is of no more use */
+void redis_conn_want(neap_redis *r);                  /* a request is waiting: connect (never synchronously) */
+void redis_conn_drop(neap_redis *r, const char *why); /* the connection is of no more use */
 void redis_conn_close(neap_redis *r);
 void redis_conn_login_reply(neap_redis *r, neap_reply *reply); /* takes the reply */
 #endif

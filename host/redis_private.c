@@ -63,10 +63,13 @@ static int open_dir(redis_private *p, const char *data_dir) {
     if (!e && (st.st_mode & 077) && chmod(path, 0700)) e = errno;
     if (!e && access(path, R_OK | W_OK | X_OK)) e = errno;
     if (!e && !realpath(path, real)) e = errno;
-    if (e == ENOSPC) return fail(p, NEAP_ERR_IO, "the disk of the data directory %s is full: free some space, or give another directory with --data", data_dir);
+    if (e == ENOSPC)
+        return fail(p, NEAP_ERR_IO, "the disk of the data directory %s is full: free some space, or give another directory with --data", data_dir);
     if (e)
-        return fail(p, NEAP_ERR_IO, "cannot use the data directory %s: %s. Give one that this user may write with --data DIR, or set REDIS_URL to use a Redis of your own",
-                    data_dir, strerror(e));
+        return fail(
+            p, NEAP_ERR_IO,
+            "cannot use the data directory %s: %s. Give one that this user may write with --data DIR, or set REDIS_URL to use a Redis of your own",
+            data_dir, strerror(e));
     snprintf(p->dir, sizeof p->dir, "%s", real);
     return 0;
 }
@@ -83,7 +86,8 @@ static int choose_socket(redis_private *p) {
     snprintf(run, sizeof run, "/tmp/neap-%lu", (unsigned long)geteuid());
     if (mkdir(run, 0700) && errno != EEXIST) return fail(p, NEAP_ERR_IO, "cannot make %s for the Redis socket: %s", run, strerror(errno));
     if (lstat(run, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077))
-        return fail(p, NEAP_ERR_IO, "%s must be a directory of yours with mode 0700: it is not. Remove it, or give a data directory with a shorter name", run);
+        return fail(p, NEAP_ERR_IO,
+                    "%s must be a directory of yours with mode 0700: it is not. Remove it, or give a data directory with a shorter name", run);
     uint64_t hash = 14695981039346656037u; /* FNV-1a */
     for (const char *s = p->dir; *s; s++) hash = (hash ^ (unsigned char)*s) * 1099511628211u;
     snprintf(p->socket, sizeof p->socket, "%s/%016llx.sock", run, (unsigned long long)hash);
@@ -99,8 +103,9 @@ static int find_redis(redis_private *p) {
         if (snprintf(p->redis_exe, sizeof p->redis_exe, "%s/redis-server", d) < (int)sizeof p->redis_exe && !access(p->redis_exe, X_OK)) return 0;
     }
     *p->redis_exe = 0;
-    return fail(p, NEAP_ERR_IO, "without REDIS_URL or --redis neap starts its own redis-server, but none is installed: `apt-get install redis-server` "
-                                "(Debian, Ubuntu), or set REDIS_URL=redis://host:port");
+    return fail(p, NEAP_ERR_IO,
+                "without REDIS_URL or --redis neap starts its own redis-server, but none is installed: `apt-get install redis-server` "
+                "(Debian, Ubuntu), or set REDIS_URL=redis://host:port");
 }
 
 /* ---- locks --------------------------------------------------------------------------------------------------------- */
@@ -109,8 +114,10 @@ static int pass_door(redis_private *p) {
     int e;
     for (double until = now_s() + DOOR_S; (e = redis_lock_try(p->lock, LOCK_DOOR, 1)); pause_ms(2))
         if (e != EAGAIN && e != EACCES && e != EINTR)
-            return fail(p, NEAP_ERR_IO, "cannot lock %s/redis.lock: %s. A local disk is wanted for the data directory (--data DIR)", p->dir, strerror(e));
-        else if (p->stop || now_s() > until) return fail(p, NEAP_ERR_TIMEOUT, "another process has been starting or ending the Redis in %s for too long", p->dir);
+            return fail(p, NEAP_ERR_IO, "cannot lock %s/redis.lock: %s. A local disk is wanted for the data directory (--data DIR)", p->dir,
+                        strerror(e));
+        else if (p->stop || now_s() > until)
+            return fail(p, NEAP_ERR_TIMEOUT, "another process has been starting or ending the Redis in %s for too long", p->dir);
     return 0;
 }
 
@@ -130,9 +137,12 @@ static int take_slot(redis_private *p) {
         /* A guard that has seen the last user go holds the whole range, even the last byte, until its server has ended. */
         bool ending = redis_lock_taken(p->lock, LOCK_RANGE - 1, 1);
         if (!ending && p->serve)
-            return fail(p, NEAP_ERR_FULL, "another `neap serve` (process %d) uses this data directory: stop that one first, or give this one a directory of its own with --data DIR",
+            return fail(p, NEAP_ERR_FULL,
+                        "another `neap serve` (process %d) uses this data directory: stop that one first, or give this one a directory of its own "
+                        "with --data DIR",
                         slot_owner(p, LOCK_SERVE));
-        if (p->stop || now_s() > until) return fail(p, NEAP_ERR_TIMEOUT, "the Redis in %s has been ending for too long; see %s/redis.log", p->dir, p->dir);
+        if (p->stop || now_s() > until)
+            return fail(p, NEAP_ERR_TIMEOUT, "the Redis in %s has been ending for too long; see %s/redis.log", p->dir, p->dir);
         pause_ms(2);
     }
     char t[SLOT_TEXT + 1];
@@ -231,12 +241,17 @@ static int explain(redis_private *p) {
     for (char *begin; (begin = strstr(text + 1, "Redis is starting"));) memmove(text, begin, strlen(begin) + 1); /* only the last attempt */
     bool aof = strstr(text, "the append only file") || strstr(text, "AOF format");
     if (strstr(text, "No space left on device"))
-        return fail(p, NEAP_ERR_IO, "redis-server did not start: the disk of %s is full. Free some space there and start again; nothing acknowledged is lost", p->dir);
+        return fail(p, NEAP_ERR_IO,
+                    "redis-server did not start: the disk of %s is full. Free some space there and start again; nothing acknowledged is lost",
+                    p->dir);
     if (strstr(text, "Unix socket"))
-        return fail(p, NEAP_ERR_IO, "redis-server did not start: it cannot make its socket %s. A local disk is wanted for the data directory (--data DIR); see %s", p->socket, path);
+        return fail(p, NEAP_ERR_IO,
+                    "redis-server did not start: it cannot make its socket %s. A local disk is wanted for the data directory (--data DIR); see %s",
+                    p->socket, path);
     if (aof)
         return fail(p, NEAP_ERR_CORRUPT,
-                    "redis-server did not start: its append-only file is damaged. Copy %s/appendonlydir somewhere safe, repair it with `redis-check-aof --fix %s/appendonlydir/"
+                    "redis-server did not start: its append-only file is damaged. Copy %s/appendonlydir somewhere safe, repair it with "
+                    "`redis-check-aof --fix %s/appendonlydir/"
                     "appendonly.aof.manifest`, and start again; %s says more",
                     p->dir, p->dir, path);
     for (char *save = NULL, *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
@@ -295,7 +310,8 @@ static int join_server(redis_private *p) {
     }
     pid_t pid = server_pid(p);
     if (others(p) || pid <= 0)
-        return fail(p, NEAP_ERR_TIMEOUT, "the Redis in %s (process %d) does not answer. Is it stopped, or its disk? See %s/redis.log", p->dir, (int)pid, p->dir);
+        return fail(p, NEAP_ERR_TIMEOUT, "the Redis in %s (process %d) does not answer. Is it stopped, or its disk? See %s/redis.log", p->dir,
+                    (int)pid, p->dir);
     kill(pid, SIGKILL); /* left alone by some accident, and mute: what it acknowledged is in its AOF */
     for (double until = now_s() + LEAVE_S; redis_lock_taken(p->lock, LOCK_ALIVE, 1); pause_ms(3)) {
         if (redis_probe(p->socket, 100) == PROBE_UP) { /* it had a guard after all, and is back */
@@ -317,7 +333,8 @@ int redis_private_enter(redis_private *p, const char *data_dir) {
         char path[PATH_MAX + 16];
         snprintf(path, sizeof path, "%s/redis.lock", p->dir);
         p->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (p->lock < 0) return fail(p, NEAP_ERR_IO, "cannot open %s: %s%s", path, strerror(errno), errno == ENOSPC ? ". Free some space on that disk" : "");
+        if (p->lock < 0)
+            return fail(p, NEAP_ERR_IO, "cannot open %s: %s%s", path, strerror(errno), errno == ENOSPC ? ". Free some space on that disk" : "");
     }
     p->joined = false;
     int e = pass_door(p);

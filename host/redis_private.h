@@ -27,9 +27,9 @@ typedef struct redis_private {
     char redis_exe[PATH_MAX];
     const char *guard_exe, *fsync;
     bool serve, joined;
-    int lock;       /* redis.lock: our slot (and the door for a while); -1 */
-    int slot;       /* the byte that is ours; -1 */
-    int report;     /* the guard's reports, if we started it; -1 */
+    int lock;         /* redis.lock: our slot (and the door for a while); -1 */
+    int slot;         /* the byte that is ours; -1 */
+    int report;       /* the guard's reports, if we started it; -1 */
     atomic_bool stop; /* set from another thread: give up waiting */
     char error[768];
 } redis_private;

@@ -151,7 +151,8 @@ void neap_redis_server_close(neap_redis_server *s) {
     if (report >= 0) close(report);
 }
 
-int neap_redis_server_open(uv_loop_t *loop, const neap_redis_server_opts *o, void (*on_up)(void *, int, const char *), void *ud, neap_redis_server **out) {
+int neap_redis_server_open(uv_loop_t *loop, const neap_redis_server_opts *o, void (*on_up)(void *, int, const char *), void *ud,
+                           neap_redis_server **out) {
     neap_redis_server *s = calloc(1, sizeof *s);
     if (!s) return NEAP_ERR_MEMORY;
     s->o = *o;

@@ -8,8 +8,8 @@
      byte 2049         the door: held while a server is being started, joined or ended
    A guard (a small process in a session of its own) is redis-server's parent: it starts it again when it dies, and ends it as soon as it can lock
    bytes 0..1023, that is, when no user is left, be it by exit or by kill -9. Should the guard be killed, the kernel ends
-   redis-server (PDEATHSIG; the guard has one main thread, so its per-thread rule does no harm) and the next user that looks starts both again. A server
-   that some accident left alone is joined (adopted) by the next start, or ended if it does not answer.
+   redis-server (PDEATHSIG; the guard has one main thread, so its per-thread rule does no harm) and the next user that looks starts both again. A
+   server that some accident left alone is joined (adopted) by the next start, or ended if it does not answer.
 
    Threads: everything on the loop's thread; what blocks (locks, waiting for the socket) runs on libuv's pool. */
 #ifndef NEAP_REDIS_SERVER_H
@@ -20,20 +20,20 @@
 typedef struct neap_redis_server neap_redis_server;
 
 typedef struct neap_redis_server_opts { /* strings are copied */
-    const char *dir;       /* the data directory; made (0700) if missing */
-    bool serve;            /* take the place of which a directory has one: a second one is refused with NEAP_ERR_FULL */
-    const char *guard_exe; /* program that runs neap_redis_guard_main for "--redis-guard"; NULL: a fork of this process, which
-                              then keeps a copy of its memory: fine for tests, poor for a large host */
-    const char *redis_exe; /* NULL: redis-server from PATH and the usual places */
-    const char *fsync;     /* appendfsync: "always" (NULL), "everysec", "no" */
+    const char *dir;                    /* the data directory; made (0700) if missing */
+    bool serve;                         /* take the place of which a directory has one: a second one is refused with NEAP_ERR_FULL */
+    const char *guard_exe;              /* program that runs neap_redis_guard_main for "--redis-guard"; NULL: a fork of this process, which
+                                           then keeps a copy of its memory: fine for tests, poor for a large host */
+    const char *redis_exe;              /* NULL: redis-server from PATH and the usual places */
+    const char *fsync;                  /* appendfsync: "always" (NULL), "everysec", "no" */
     void (*on_log)(void *ud, int level, const char *line); /* level 0 info, 1 warning; may be NULL */
     void *ud;
 } neap_redis_server_opts;
 
 /* Starts or joins the server. `on_up(ud, 0, socket path)` or (ud, NEAP_ERR_*, sentence that says what to do), once, on the loop
    thread, not from inside the call. On failure the object still wants neap_redis_server_close. 0 or NEAP_ERR_MEMORY. */
-int neap_redis_server_open(uv_loop_t *loop, const neap_redis_server_opts *o, void (*on_up)(void *ud, int status, const char *text),
-                           void *ud, neap_redis_server **out);
+int neap_redis_server_open(uv_loop_t *loop, const neap_redis_server_opts *o, void (*on_up)(void *ud, int status, const char *text), void *ud,
+                           neap_redis_server **out);
 
 /* Leaves. If this was the last user it waits (blocking, up to some seconds, usually milliseconds) until the server is gone. No callbacks from
    here on; the memory goes when the loop has run the close callbacks. */

@@ -73,11 +73,13 @@ static void on_ready(neap_redis *r) {
 static void on_state(void *ud, enum neap_redis_state state, const char *message) {
     neap_redis_sub *s = ud;
     if (s->closed || (state != NEAP_REDIS_IDLE && state != NEAP_REDIS_WAITING)) return;
-    neap_redis_event e = {.kind = state == NEAP_REDIS_IDLE ? NEAP_SUB_FAILED : NEAP_SUB_LOST, .status = s->r->failure, .data = message, .data_len = strlen(message)};
+    neap_redis_event e = {
+        .kind = state == NEAP_REDIS_IDLE ? NEAP_SUB_FAILED : NEAP_SUB_LOST, .status = s->r->failure, .data = message, .data_len = strlen(message)};
     s->on_event(s->ud, &e);
 }
 
-int neap_redis_sub_open(uv_loop_t *loop, const neap_redis_opts *opts, void (*on_event)(void *, const neap_redis_event *), void *ud, neap_redis_sub **out) {
+int neap_redis_sub_open(uv_loop_t *loop, const neap_redis_opts *opts, void (*on_event)(void *, const neap_redis_event *), void *ud,
+                        neap_redis_sub **out) {
     neap_redis_sub *s = calloc(1, sizeof *s);
     if (!s) return NEAP_ERR_MEMORY;
     neap_redis_opts o = *opts;

@@ -21,7 +21,8 @@ typedef struct neap_redis_event {
 } neap_redis_event;
 
 /* Like neap_redis_open (on_state of opts is not used). Events come on the loop thread, never from inside these calls. */
-int neap_redis_sub_open(uv_loop_t *loop, const neap_redis_opts *opts, void (*on_event)(void *ud, const neap_redis_event *e), void *ud, neap_redis_sub **out);
+int neap_redis_sub_open(uv_loop_t *loop, const neap_redis_opts *opts, void (*on_event)(void *ud, const neap_redis_event *e), void *ud,
+                        neap_redis_sub **out);
 void neap_redis_sub_close(neap_redis_sub *s);
 
 /* Subscribes, or unsubscribes. Adding what is there already, or removing what is not, does nothing. 0 or NEAP_ERR_MEMORY. */

@@ -60,10 +60,8 @@ static void on_poll(uv_poll_t *h, int status, int events) {
 static void watch(neap_redis_uv *a, int events) {
     if (!a->ac || events == a->events) return;
     a->events = events;
-    if (events)
-        uv_poll_start(&a->poll, events, on_poll);
-    else
-        uv_poll_stop(&a->poll);
+    if (events) uv_poll_start(&a->poll, events, on_poll);
+    else uv_poll_stop(&a->poll);
 }
 
 static void add_read(void *p) {
@@ -78,10 +76,8 @@ static void del_read(void *p) {
 
 static void add_write(void *p) {
     neap_redis_uv *a = p;
-    if (a->ac && (a->writing || !(a->ac->c.flags & REDIS_CONNECTED)))
-        watch(a, a->events | UV_WRITABLE);
-    else
-        a->dirty = true;
+    if (a->ac && (a->writing || !(a->ac->c.flags & REDIS_CONNECTED))) watch(a, a->events | UV_WRITABLE);
+    else a->dirty = true;
 }
 
 static void del_write(void *p) {
@@ -124,10 +120,8 @@ neap_redis_uv *neap_redis_uv_attach(uv_loop_t *loop, redisAsyncContext *ac, void
 void neap_redis_uv_detach(neap_redis_uv *a) { a->on_gone = NULL; }
 
 void neap_redis_uv_ref(neap_redis_uv *a, bool on) {
-    if (on)
-        uv_ref((uv_handle_t *)&a->poll);
-    else
-        uv_unref((uv_handle_t *)&a->poll);
+    if (on) uv_ref((uv_handle_t *)&a->poll);
+    else uv_unref((uv_handle_t *)&a->poll);
 }
 
 bool neap_redis_uv_flush(neap_redis_uv *a) {

@@ -1,5 +1,5 @@
-/* mod_redis.c: neap.redis.core, the C half of lua/neap/redis.lua: clients and what is not a command. Options, defaults, command tables and iterators are
-   Lua. A client's uv handles outlive its userdata until libuv has closed them; the core sees to that. */
+/* mod_redis.c: neap.redis.core, the C half of lua/neap/redis.lua: clients and what is not a command. Options, defaults, command tables and iterators
+   are Lua. A client's uv handles outlive its userdata until libuv has closed them; the core sees to that. */
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/redis_lua.h"
@@ -94,7 +94,8 @@ static int l_open(lua_State *L) {
     const char *name = luaL_optstring(L, 3, NULL), *user = luaL_optstring(L, 4, NULL), *password = luaL_optstring(L, 5, NULL);
     double timeout = luaL_optnumber(L, 6, 5), connect_s = luaL_optnumber(L, 7, 5);
     lua_Integer max_queue = luaL_optinteger(L, 8, 0), db = luaL_optinteger(L, 9, -1);
-    if (!(timeout > 0 && timeout < 4e6 && connect_s > 0 && connect_s < 4e6)) return luaL_error(L, "redis.connect: a time limit is a number of seconds above zero");
+    if (!(timeout > 0 && timeout < 4e6 && connect_s > 0 && connect_s < 4e6))
+        return luaL_error(L, "redis.connect: a time limit is a number of seconds above zero");
     redis_client *c = lua_newuserdatauv(L, sizeof *c, 0);
     memset(c, 0, sizeof *c);
     c->handlers = LUA_NOREF;
@@ -102,8 +103,13 @@ static int l_open(lua_State *L) {
     c->R = rt_of(L);
     c->timeout = timeout;
     c->dedicated = lua_toboolean(L, 10);
-    neap_redis_opts o = {.name = name, .timeout_ms = (uint32_t)(timeout * 1e3) + 1, .connect_ms = (uint32_t)(connect_s * 1e3) + 1, .max_queue = (uint32_t)max_queue,
-                         .once = c->dedicated, .on_state = on_state, .ud = c};
+    neap_redis_opts o = {.name = name,
+                         .timeout_ms = (uint32_t)(timeout * 1e3) + 1,
+                         .connect_ms = (uint32_t)(connect_s * 1e3) + 1,
+                         .max_queue = (uint32_t)max_queue,
+                         .once = c->dedicated,
+                         .on_state = on_state,
+                         .ud = c};
     char wrong[256];
     int e = neap_redis_addr_parse(url, &o.addr, wrong, sizeof wrong);
     if (e) return err_code(L, e, "redis.connect: %s", *wrong ? wrong : "out of memory");
@@ -133,8 +139,11 @@ static int l_stats(lua_State *L) {
     redis_client *c = redis_check_client(L, 1);
     neap_redis_stats s;
     neap_redis_get_stats(c->r, &s);
-    const struct { const char *name; uint64_t v; } all[] = {{"commands", s.commands}, {"replies", s.replies}, {"errors", s.errors}, {"retries", s.retries},
-        {"connects", s.connects}, {"timeouts", s.timeouts}, {"bytes_out", s.bytes_out}, {"queued", s.queued}, {"in_flight", s.in_flight}};
+    const struct {
+        const char *name;
+        uint64_t v;
+    } all[] = {{"commands", s.commands}, {"replies", s.replies},     {"errors", s.errors}, {"retries", s.retries},    {"connects", s.connects},
+               {"timeouts", s.timeouts}, {"bytes_out", s.bytes_out}, {"queued", s.queued}, {"in_flight", s.in_flight}};
     lua_createtable(L, 0, 9);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         lua_pushinteger(L, (lua_Integer)all[i].v);

@@ -29,7 +29,9 @@ static int cannot_start(lua_State *L, rt_wait *w, const char *what, int e, const
     wait_unref(w);
     if (e == NEAP_ERR_CONNECTION || e == NEAP_ERR_FULL) {
         rt_error err = {"connection", 1, 0, 0};
-        if (e == NEAP_ERR_FULL) return err_raise(L, &err, "%s: Redis is away (%s) and as many commands as may wait do so already; not sent", what, neap_redis_last_error(r));
+        if (e == NEAP_ERR_FULL)
+            return err_raise(L, &err, "%s: Redis is away (%s) and as many commands as may wait do so already; not sent", what,
+                             neap_redis_last_error(r));
         err.retryable = 0;
         return err_raise(L, &err, "%s: this connection was lost (%s), and with it its state; open a new one", what, neap_redis_last_error(r));
     }
@@ -68,9 +70,7 @@ static int replied(lua_State *L, int st, lua_KContext ctx) {
 }
 
 /* A dedicated connection whose waiter leaves is closed: its reply may carry data (BLPOP) that nobody would get. */
-static void leave_dedicated(rt_wait *w, void *op) {
-    redis_client_shut(op);
-}
+static void leave_dedicated(rt_wait *w, void *op) { redis_client_shut(op); }
 
 /* How long a blocking command may take: its own time limit and some; -1: for ever. */
 static uint32_t blocking_ms(lua_State *L, const redis_cmd *c, int top) {
@@ -104,7 +104,8 @@ static int call(lua_State *L) {
     redis_client *cl = lua_touserdata(L, 1);
     if (!cl->r) return err_code(L, NEAP_ERR_CLOSED, "%s: the client is closed", c->what);
     if (c->refused && !cl->dedicated)
-        return luaL_error(L, "%s changes the state of a connection that others share: use `local c <close> = r:dedicated()` and c:%s(...)", c->what, c->what + 6);
+        return luaL_error(L, "%s changes the state of a connection that others share: use `local c <close> = r:dedicated()` and c:%s(...)", c->what,
+                          c->what + 6);
     uint32_t ms = c->blocking && cl->dedicated ? blocking_ms(L, c, top) : 0;
     buf_clear(&cl->scratch);
     if (put_command(L, c, &cl->scratch, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
@@ -113,7 +114,8 @@ static int call(lua_State *L) {
         w->op = cl;
         w->cancel = leave_dedicated;
     }
-    neap_redis_req q = {.bytes = cl->scratch.data, .len = cl->scratch.len, .count = 1, .flags = c->flags, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
+    neap_redis_req q = {
+        .bytes = cl->scratch.data, .len = cl->scratch.len, .count = 1, .flags = c->flags, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
     int e = neap_redis_send(cl->r, &q);
     if (cl->scratch.cap > SCRATCH_KEEP) buf_free(&cl->scratch);
     if (e) return cannot_start(L, w, c->what, e, cl->r);
@@ -277,7 +279,8 @@ int redis_l_run(lua_State *L) {
     }
     /* a long pipeline takes its time: a second more for each 50,000 commands */
     uint32_t ms = (uint32_t)(cl->timeout * 1e3) + count / 50;
-    neap_redis_req q = {.bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
+    neap_redis_req q = {
+        .bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
     int e = neap_redis_send(cl->r, &q);
     if (cl->scratch.cap > SCRATCH_KEEP) buf_free(&cl->scratch);
     if (e) return cannot_start(L, w, what, e, cl->r);
@@ -372,7 +375,10 @@ int redis_l_columns(lua_State *L) {
     if (!e && count) e = neap_resp_str(b, "COUNT", 5);
     if (!e && count) e = neap_resp_int(b, count);
     g->w = wait_ref(w);
-    if (!e) e = neap_redis_send(cl->r, &(neap_redis_req){.bytes = b->data, .len = b->len, .count = 1, .flags = NEAP_REDIS_RETRY, .sink = &g->c.sink, .cb = on_columns, .ud = g});
+    if (!e)
+        e = neap_redis_send(
+            cl->r,
+            &(neap_redis_req){.bytes = b->data, .len = b->len, .count = 1, .flags = NEAP_REDIS_RETRY, .sink = &g->c.sink, .cb = on_columns, .ud = g});
     if (e) {
         free_reading(g);
         return cannot_start(L, w, "redis.columns", e, cl->r);

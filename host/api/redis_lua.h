@@ -12,12 +12,12 @@
 typedef struct redis_client {
     neap_redis *r;
     rt *R;
-    neap_buf scratch; /* a command while it is being put together */
-    int handlers;     /* registry reference to {reconnect = fn, disconnect = fn}, or LUA_NOREF */
-    int was_ready;    /* for telling a reconnection from the first connection */
-    double timeout;   /* of a request, seconds */
+    neap_buf scratch;      /* a command while it is being put together */
+    int handlers;          /* registry reference to {reconnect = fn, disconnect = fn}, or LUA_NOREF */
+    int was_ready;         /* for telling a reconnection from the first connection */
+    double timeout;        /* of a request, seconds */
     struct redis_hub *hub; /* its subscriptions (redis_sub_lua.c), or NULL */
-    int dedicated;    /* a connection for one user: commands that change its state are allowed */
+    int dedicated;         /* a connection for one user: commands that change its state are allowed */
 } redis_client;
 
 /* Commands noted down by pipeline() and multi(). Uservalue 1: list of command userdata (their shapes). */
@@ -44,9 +44,9 @@ typedef struct redis_cmd {
     int blocking;   /* waits in the server: may not share a connection */
     int words;      /* 1, or 2 for CONFIG GET */
     enum redis_shape shape;
-    char what[48];  /* "redis.xadd" */
+    char what[48]; /* "redis.xadd" */
     size_t prefix_len;
-    char prefix[];  /* its words in wire form */
+    char prefix[]; /* its words in wire form */
 } redis_cmd;
 
 /* ---- redis_value.c */
@@ -60,22 +60,23 @@ void redis_push_reply(lua_State *L, const neap_reply *n, enum redis_shape shape,
 void redis_push_error(lua_State *L, const char *what, int status, const neap_reply *reply, const char *key);
 
 /* ---- redis_call.c */
-int redis_l_command(lua_State *L);  /* core.command(name, words, flags) -> function(client or pipe, ...) */
-int redis_l_pipe(lua_State *L);     /* core.pipe() */
-int redis_l_run(lua_State *L);      /* core.run(client, pipe, transaction) -> results with n, first failed index */
-int redis_l_columns(lua_State *L);  /* core.columns: see there */
+int redis_l_command(lua_State *L); /* core.command(name, words, flags) -> function(client or pipe, ...) */
+int redis_l_pipe(lua_State *L);    /* core.pipe() */
+int redis_l_run(lua_State *L);     /* core.run(client, pipe, transaction) -> results with n, first failed index */
+int redis_l_columns(lua_State *L); /* core.columns: see there */
 void redis_pipe_meta(lua_State *L);
 
 /* ---- mod_redis.c */
 redis_client *redis_check_client(lua_State *L, int idx); /* raises if it is none or closed */
 void redis_client_shut(redis_client *c);                 /* closes; no Lua; may be repeated */
-/* Starts the function field `name` of the registry table `ref` as a task with up to two strings; nothing if there is none. Any time on the loop thread. */
+/* Starts the function field `name` of the registry table `ref` as a task with up to two strings; nothing if there is none. Any time on the loop
+ * thread. */
 void redis_notify(rt *R, int ref, const char *name, const char *a, const char *b);
 
 /* ---- redis_sub_lua.c, redis_own.c */
 void redis_sub_meta(lua_State *L);
-int redis_l_subscribe(lua_State *L); /* core.subscribe(client, {channels}, {patterns}) -> subscription; waits for the server's word */
+int redis_l_subscribe(lua_State *L);       /* core.subscribe(client, {channels}, {patterns}) -> subscription; waits for the server's word */
 void redis_hub_close(struct redis_hub *h); /* the client closes: its subscriptions end */
 void redis_own_meta(lua_State *L);
-int redis_l_own(lua_State *L);        /* core.own{dir=, serve=, fsync=, redis_exe=} -> server; waits */
+int redis_l_own(lua_State *L); /* core.own{dir=, serve=, fsync=, redis_exe=} -> server; waits */
 #endif

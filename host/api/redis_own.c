@@ -1,4 +1,5 @@
-/* redis_own.c: the private redis-server for Lua: core.own{...} starts or joins it and returns a handle; the handle's close (also the runtime's end) leaves it. */
+/* redis_own.c: the private redis-server for Lua: core.own{...} starts or joins it and returns a handle; the handle's close (also the runtime's end)
+ * leaves it. */
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/redis_lua.h"
@@ -10,7 +11,7 @@ typedef struct own {
     neap_redis_server *s;
     rt *R;
     rt_wait *starting; /* waits for on_up */
-    int handlers; /* registry reference to {log = fn(level, line)}, or LUA_NOREF */
+    int handlers;      /* registry reference to {log = fn(level, line)}, or LUA_NOREF */
 } own;
 
 static void at_close(void *ud);
@@ -72,8 +73,12 @@ int redis_l_own(lua_State *L) {
     lua_getfield(L, 1, "serve");
     lua_pushvalue(L, 1);
     o->handlers = luaL_ref(L, LUA_REGISTRYINDEX);
-    neap_redis_server_opts opts = {.dir = luaL_checkstring(L, 3), .fsync = luaL_optstring(L, 4, NULL), .redis_exe = luaL_optstring(L, 5, NULL),
-                                   .serve = lua_toboolean(L, 6), .on_log = on_log, .ud = o,
+    neap_redis_server_opts opts = {.dir = luaL_checkstring(L, 3),
+                                   .fsync = luaL_optstring(L, 4, NULL),
+                                   .redis_exe = luaL_optstring(L, 5, NULL),
+                                   .serve = lua_toboolean(L, 6),
+                                   .on_log = on_log,
+                                   .ud = o,
                                    /* embedded in another program the guard is a fork: that program's file knows nothing of it */
                                    .guard_exe = rt_is_library(o->R) ? NULL : "/proc/self/exe"};
     rt_wait *w = wait_new(L, "redis: starting its own server", 40);

@@ -1,5 +1,5 @@
-/* redis_sub_lua.c: subscriptions. A client has at most one subscriber connection (its hub), shared by all its subscriptions: a thousand live pages on one
-   channel cost one connection. A message is copied into the queue of every subscription that asked for it; a task reads its queue with next(). */
+/* redis_sub_lua.c: subscriptions. A client has at most one subscriber connection (its hub), shared by all its subscriptions: a thousand live pages on
+   one channel cost one connection. A message is copied into the queue of every subscription that asked for it; a task reads its queue with next(). */
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/redis_lua.h"
@@ -148,7 +148,8 @@ static void sub_shut(redis_sub *u) {
         for (struct name *n = u->names; n; n = n->next) {
             int used = 0;
             for (redis_sub *o = h->subs; o && !used; o = o->next)
-                for (struct name *m = o->names; m && !used; m = m->next) used = m->pattern == n->pattern && m->len == n->len && !memcmp(m->text, n->text, n->len);
+                for (struct name *m = o->names; m && !used; m = m->next)
+                    used = m->pattern == n->pattern && m->len == n->len && !memcmp(m->text, n->text, n->len);
             if (!used) neap_redis_sub_remove(h->s, n->pattern, n->text, n->len);
         }
         wake(u, 0);
@@ -320,7 +321,8 @@ int redis_l_subscribe(lua_State *L) {
     u->confirming = 1;
     for (struct name *n = u->names; n && !e; n = n->next) {
         for (redis_sub *o = u->next; o && !n->on; o = o->next) /* another subscription may have it already */
-            for (struct name *m = o->names; m && !n->on; m = m->next) n->on = m->on && m->pattern == n->pattern && m->len == n->len && !memcmp(m->text, n->text, n->len);
+            for (struct name *m = o->names; m && !n->on; m = m->next)
+                n->on = m->on && m->pattern == n->pattern && m->len == n->len && !memcmp(m->text, n->text, n->len);
         e = neap_redis_sub_add(h->s, n->pattern, n->text, n->len);
     }
     if (e) {

@@ -8,8 +8,7 @@
 static void check_scalar(lua_State *L, const char *what, int idx, int arg) {
     int t = lua_type(L, idx);
     if (t == LUA_TSTRING || t == LUA_TNUMBER) return;
-    if (t == LUA_TBOOLEAN)
-        luaL_error(L, "%s: argument #%d is a boolean, which Redis does not have: write 1 or 0", what, arg);
+    if (t == LUA_TBOOLEAN) luaL_error(L, "%s: argument #%d is a boolean, which Redis does not have: write 1 or 0", what, arg);
     luaL_error(L, "%s: argument #%d is %s; strings and numbers can be sent", what, arg, t == LUA_TNIL ? "nil" : luaL_typename(L, idx));
 }
 
@@ -128,9 +127,7 @@ void redis_push_reply(lua_State *L, const neap_reply *n, enum redis_shape shape,
         return;
     case NEAP_REPLY_INTEGER: lua_pushinteger(L, n->integer); return;
     case NEAP_REPLY_ARRAY: break;
-    case NEAP_REPLY_ERROR: /* inside an array: EXEC, scripts, pipelines */
-        redis_push_error(L, "redis", NEAP_ERR_REPLY, n, NULL);
-        return;
+    case NEAP_REPLY_ERROR: /* inside an array: EXEC, scripts, pipelines */ redis_push_error(L, "redis", NEAP_ERR_REPLY, n, NULL); return;
     default: lua_pushlstring(L, n->str, n->len); return;
     }
     switch (shape) {
@@ -193,7 +190,8 @@ void redis_push_error(lua_State *L, const char *what, int status, const neap_rep
     const struct hint *h = hints;
     while (h->code && (strlen(h->code) != n || strncmp(h->code, text, n))) h++;
     rt_error e = {"reply", h->retryable, -1, 0};
-    err_push(L, &e, "%s: %s%s%s%s%s%s", what, text, key ? " (key '" : "", key ? key : "", key ? "')" : "", h->advice ? "; " : "", h->advice ? h->advice : "");
+    err_push(L, &e, "%s: %s%s%s%s%s%s", what, text, key ? " (key '" : "", key ? key : "", key ? "')" : "", h->advice ? "; " : "",
+             h->advice ? h->advice : "");
     lua_pushlstring(L, text, n);
     lua_setfield(L, -2, "code");
 }

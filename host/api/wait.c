@@ -141,8 +141,8 @@ static int wait_gc(lua_State *L) {
     return 0;
 }
 
-/* Most waits end well and at once: their userdata (and with it the struct) then go to a small stock in the registry instead of to the collector, for which
-   an object with a finaliser is dear. A userdata that is in use is not in the stock: one whose coroutine dies is collected as ever. */
+/* Most waits end well and at once: their userdata (and with it the struct) then go to a small stock in the registry instead of to the collector, for
+   which an object with a finaliser is dear. A userdata that is in use is not in the stock: one whose coroutine dies is collected as ever. */
 enum { SPARE_MAX = 256 };
 static const char spare_key;
 

@@ -19,8 +19,8 @@ static pid_t start_node(int i) {
         int null = open("/dev/null", O_RDWR);
         dup2(null, 1);
         dup2(null, 2);
-        execlp("redis-server", "redis-server", "--port", p, "--bind", "127.0.0.1", "--dir", home, "--save", "", "--appendonly", "yes", "--cluster-enabled", "yes",
-               "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no", (char *)NULL);
+        execlp("redis-server", "redis-server", "--port", p, "--bind", "127.0.0.1", "--dir", home, "--save", "", "--appendonly", "yes",
+               "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no", (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -70,8 +70,7 @@ static void make_cluster(void) {
         snprintf(port, sizeof port, "%d", node[0].port);
         if (i) CHECK(ASK_NODE(i, &a, "CLUSTER", "MEET", "127.0.0.1", port) == 0);
     }
-    for (int i = 0; i < 3; i++)
-        do { /* until all know of all */
+    for (int i = 0; i < 3; i++) do { /* until all know of all */
             CHECK(ASK_NODE(i, &a, "CLUSTER", "SLOTS") == 0);
             if (a.reply->len < 3) idle_turn();
         } while (a.reply->len < 3);
@@ -83,7 +82,8 @@ static void make_cluster(void) {
 static void test_slots(void) {
     CHECK(redis_key_slot("123456789", 9) == 12739); /* the CRC's published check value, 0x31c3 */
     CHECK(redis_key_slot("a{tag}b", 7) == redis_key_slot("tag", 3));
-    CHECK(redis_key_slot("x{tag}{other}", 13) == redis_key_slot("tag", 3) && redis_key_slot("{}{tag}", 7) != redis_key_slot("tag", 3), "only the first braces, if not empty");
+    CHECK(redis_key_slot("x{tag}{other}", 13) == redis_key_slot("tag", 3) && redis_key_slot("{}{tag}", 7) != redis_key_slot("tag", 3),
+          "only the first braces, if not empty");
 }
 
 static void test_routing(neap_redis *r) {
@@ -104,7 +104,8 @@ static void test_routing(neap_redis *r) {
     CHECK(ASK(r, &a, "MGET", "k1", "k2") == NEAP_ERR_REPLY && !strncmp(a.reply->str, "CROSSSLOT", 9));
     CHECK(ASK(r, &a, "MSET", "{t}1", "a", "{t}2", "b") == 0);
     CHECK(ASK(r, &a, "EVAL", "return redis.call('GET', KEYS[1])", "1", "{t}2") == 0 && !strcmp(a.reply->str, "b"));
-    CHECK(ASK(r, &a, "XADD", "stream", "1-1", "f", "v") == 0 && ASK(r, &a, "XREAD", "COUNT", "1", "STREAMS", "stream", "0") == 0 && a.reply->len == 1);
+    CHECK(ASK(r, &a, "XADD", "stream", "1-1", "f", "v") == 0 && ASK(r, &a, "XREAD", "COUNT", "1", "STREAMS", "stream", "0") == 0 &&
+          a.reply->len == 1);
     clear(&a);
 }
 
@@ -171,7 +172,9 @@ static void test_moving(neap_redis *r) {
     CHECK(ASK(r, &a, "GET", "mover") == 0 && a.reply->type == NEAP_REPLY_STRING && !strcmp(a.reply->str, "here"), "ASK is followed");
     add(&b, "GET", "mover", NULL);
     add(&b, "GET", "k1", NULL);
-    CHECK(batch(r, &a, &b, 2) == 0 && a.reply->item[0].type == NEAP_REPLY_STRING && !strcmp(a.reply->item[0].str, "here") && !strcmp(a.reply->item[1].str, "1"), "in a batch too");
+    CHECK(batch(r, &a, &b, 2) == 0 && a.reply->item[0].type == NEAP_REPLY_STRING && !strcmp(a.reply->item[0].str, "here") &&
+              !strcmp(a.reply->item[1].str, "1"),
+          "in a batch too");
     for (int i = 0; i < 3; i++) CHECK(ASK_NODE(i, &a, "CLUSTER", "SETSLOT", slot, "NODE", to_id) == 0);
     CHECK(ASK(r, &a, "APPEND", "mover", "!") == 0 && a.reply->integer == 5, "MOVED is followed");
     add(&b, "MULTI", NULL, NULL);
@@ -212,7 +215,8 @@ static void test_lost_node(neap_redis *r) {
     CHECK(!waits.done);
     node[lost].pid = start_node(lost);
     wait_for(&waits);
-    while (waits.status == NEAP_ERR_REPLY && strstr(waits.reply->str, "CLUSTERDOWN")) ask(r, &waits, NEAP_REDIS_RETRY, 2, ARGV("GET", "k1")); /* its two seconds again */
+    while (waits.status == NEAP_ERR_REPLY && strstr(waits.reply->str, "CLUSTERDOWN"))
+        ask(r, &waits, NEAP_REDIS_RETRY, 2, ARGV("GET", "k1")); /* its two seconds again */
     CHECK(waits.status == 0 && waits.reply->type == NEAP_REPLY_STRING && !strcmp(waits.reply->str, "1"), "%d %s", waits.status, waits.reply->str);
     clear(&a);
     clear(&waits);

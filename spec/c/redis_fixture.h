@@ -28,8 +28,8 @@ static inline pid_t server_start(int port, const char *password) {
         int null = open("/dev/null", O_RDWR);
         dup2(null, 1);
         dup2(null, 2);
-        execlp("redis-server", "redis-server", "--port", p, "--bind", "127.0.0.1", "--unixsocket", sock, "--dir", dir, "--save", "", "--enable-debug-command", "yes",
-               password ? "--requirepass" : "--maxclients", password ? password : "200", (char *)NULL);
+        execlp("redis-server", "redis-server", "--port", p, "--bind", "127.0.0.1", "--unixsocket", sock, "--dir", dir, "--save", "",
+               "--enable-debug-command", "yes", password ? "--requirepass" : "--maxclients", password ? password : "200", (char *)NULL);
         _exit(127);
     }
     for (int i = 0; i < 1000; i++) {
@@ -91,9 +91,9 @@ static inline void clear(struct answer *a) {
     *a = (struct answer){0};
 }
 
-#define ARGV(...) (const char *const[]){__VA_ARGS__}
-#define CMD(r, a, flags, ...)                                                                                          \
-    neap_redis_command(r, sizeof(ARGV(__VA_ARGS__)) / sizeof(char *), ARGV(__VA_ARGS__), NULL, flags, on_answer, a)
+#define ARGV(...)                                                                                                                                    \
+    (const char *const[]) { __VA_ARGS__ }
+#define CMD(r, a, flags, ...) neap_redis_command(r, sizeof(ARGV(__VA_ARGS__)) / sizeof(char *), ARGV(__VA_ARGS__), NULL, flags, on_answer, a)
 
 static inline int ask(neap_redis *r, struct answer *a, uint32_t flags, int argc, const char *const *argv) {
     clear(a);

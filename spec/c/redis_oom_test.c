@@ -1,5 +1,5 @@
-/* redis_oom_test.c: every allocation of the Redis client fails once, in turn: no crash, each callback exactly once, nothing leaked. Allocations inside
-   hiredis and libuv succeed (libuv ends the process when some of its own fail). */
+/* redis_oom_test.c: every allocation of the Redis client fails once, in turn: no crash, each callback exactly once, nothing leaked. Allocations
+   inside hiredis and libuv succeed (libuv ends the process when some of its own fail). */
 #include "host/redis_columns.h"
 #include "host/redis_sub.h"
 #include "spec/c/redis_fixture.h"
@@ -73,16 +73,19 @@ static void scenario(const neap_redis_addr *addr) {
     if (!neap_redis_open(&loop, &(neap_redis_opts){.addr = *addr, .name = "oom", .self_turn = true, .timeout_ms = 2000}, &r)) {
         expect(neap_redis_command(r, 3, ARGV("SET", "k", "v"), NULL, 0, on_any, NULL));
         expect(neap_redis_command(r, 2, ARGV("GET", "k"), NULL, NEAP_REDIS_RETRY, on_any, NULL));
-        expect(neap_redis_command(r, 3, ARGV("EVAL", "local t = {} for i = 1, 300 do t[i] = 'item ' .. i end return {t, {1, t}}", "0"), NULL, 0, on_any, NULL));
+        expect(neap_redis_command(r, 3, ARGV("EVAL", "local t = {} for i = 1, 300 do t[i] = 'item ' .. i end return {t, {1, t}}", "0"), NULL, 0,
+                                  on_any, NULL));
         int e = 0;
         for (int i = 0; i < 10 && !e; i++)
             if (!(e = neap_resp_begin(&b, 2)) && !(e = neap_resp_str(&b, "INCR", 4))) e = neap_resp_int(&b, i);
         if (!e) expect(neap_redis_send(r, &(neap_redis_req){.bytes = b.data, .len = b.len, .count = 10, .flags = NEAP_REDIS_BATCH, .cb = on_any}));
         buf_clear(&b);
-        if (!(e = neap_resp_begin(&b, 4)) && !(e = neap_resp_str(&b, "XRANGE", 6)) && !(e = neap_resp_str(&b, "s", 1)) && !(e = neap_resp_str(&b, "-", 1)) && !(e = neap_resp_str(&b, "+", 1)))
+        if (!(e = neap_resp_begin(&b, 4)) && !(e = neap_resp_str(&b, "XRANGE", 6)) && !(e = neap_resp_str(&b, "s", 1)) &&
+            !(e = neap_resp_str(&b, "-", 1)) && !(e = neap_resp_str(&b, "+", 1)))
             expect(neap_redis_send(r, &(neap_redis_req){.bytes = b.data, .len = b.len, .count = 1, .sink = &c.sink, .cb = on_any}));
     }
-    if (r && !neap_redis_sub_open(&loop, &(neap_redis_opts){.addr = *addr, .self_turn = true}, on_event, NULL, &s)) neap_redis_sub_add(s, false, "ch", 2);
+    if (r && !neap_redis_sub_open(&loop, &(neap_redis_opts){.addr = *addr, .self_turn = true}, on_event, NULL, &s))
+        neap_redis_sub_add(s, false, "ch", 2);
     while (came < expected && uv_run(&loop, UV_RUN_ONCE)) {}
     if (s) neap_redis_sub_close(s);
     if (r) neap_redis_close(r);

@@ -15,10 +15,12 @@ static void on_event(void *ud, const neap_redis_event *e) {
     h->failed += e->kind == NEAP_SUB_FAILED;
     if (e->kind != NEAP_SUB_MESSAGE) return;
     h->messages++;
-    snprintf(h->last, sizeof h->last, "%.*s|%.*s|%.*s", (int)e->pattern_len, e->pattern ? e->pattern : "", (int)e->channel_len, e->channel, (int)e->data_len, e->data);
+    snprintf(h->last, sizeof h->last, "%.*s|%.*s|%.*s", (int)e->pattern_len, e->pattern ? e->pattern : "", (int)e->channel_len, e->channel,
+             (int)e->data_len, e->data);
 }
 
-#define UNTIL(cond) while (!(cond) && uv_run(&loop, UV_RUN_ONCE)) {}
+#define UNTIL(cond)                                                                                                                                  \
+    while (!(cond) && uv_run(&loop, UV_RUN_ONCE)) {}
 
 static void test_subscribe(const char *url) {
     struct heard h = {0};
@@ -89,8 +91,10 @@ static void test_columns(const char *url) {
     CHECK(ASK(r, &a, "XADD", "s", "2-0", "950", "7", "9007199254740993", "0.1") == 0);
     for (int reverse = 0; reverse < 2; reverse++) {
         neap_redis_columns c = read_columns(r, &a, reverse);
-        CHECK(a.status == 0 && c.n == 4 && c.skipped == 2 && c.entries == 2 && !strcmp(c.last_id, "2-0"), "%d %zu %zu %s", a.status, c.n, c.skipped, c.last_id);
-        CHECK(c.time[0] == 1000 && c.time[1] == 950 && c.value[1] == -2000 && c.value[2] == 7 && c.time[3] == 9007199254740993 && c.value[3] == 0.1, "order of arrival");
+        CHECK(a.status == 0 && c.n == 4 && c.skipped == 2 && c.entries == 2 && !strcmp(c.last_id, "2-0"), "%d %zu %zu %s", a.status, c.n, c.skipped,
+              c.last_id);
+        CHECK(c.time[0] == 1000 && c.time[1] == 950 && c.value[1] == -2000 && c.value[2] == 7 && c.time[3] == 9007199254740993 && c.value[3] == 0.1,
+              "order of arrival");
         CHECK(!neap_redis_columns_sort(&c) && c.time[0] == 950 && c.value[0] == -2000 && c.value[1] == 7 && c.time[2] == 1000);
         CHECK(neap_redis_columns_unique(&c) == 1 && c.n == 3 && c.value[0] == 7);
         free(c.time);

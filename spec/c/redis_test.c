@@ -4,7 +4,10 @@
 /* ---- tests --------------------------------------------------------------------------------------------------------- */
 
 static void test_addresses(void) {
-    static const struct { const char *url, *path, *host, *user, *password; int port, db; } good[] = {
+    static const struct {
+        const char *url, *path, *host, *user, *password;
+        int port, db;
+    } good[] = {
         {"redis://localhost", NULL, "localhost", NULL, NULL, 6379, 0},
         {"redis://u:p%40s%2Fs@10.0.0.1:7000/3", NULL, "10.0.0.1", "u", "p@s/s", 7000, 3},
         {"redis://:secret@[::1]:7001", NULL, "::1", NULL, "secret", 7001, 0},
@@ -25,7 +28,8 @@ static void test_addresses(void) {
         CHECK(a.port == good[i].port && a.db == good[i].db, "%s: %d/%d", good[i].url, a.port, a.db);
         neap_redis_addr_free(&a);
     }
-    const char *bad[] = {"", "http://x", "redis://h:0", "redis://h:99999", "redis://h/x", "redis://[::1", "unix://relative", "redis://h?foo=1", "rediss://h"};
+    const char *bad[] = {
+        "", "http://x", "redis://h:0", "redis://h:99999", "redis://h/x", "redis://[::1", "unix://relative", "redis://h?foo=1", "rediss://h"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         neap_redis_addr a = {0};
         CHECK(neap_redis_addr_parse(bad[i], &a, err, sizeof err) && *err, "%s was taken", bad[i]);
@@ -66,7 +70,8 @@ static void test_commands(const char *url) {
     CHECK(ASK(r, &a, "EVAL", "return {1,{'a',{2,false}},'b'}", "0") == 0 && a.reply->item[1].item[1].item[0].integer == 2 &&
           a.reply->item[1].item[1].item[1].type == NEAP_REPLY_NIL && !strcmp(a.reply->item[2].str, "b"));
     /* a long reply crosses many reads and many chunks */
-    CHECK(ASK(r, &a, "EVAL", "local t={} for i=1,50000 do t[i]=tostring(i) end return t", "0") == 0 && a.reply->len == 50000, "%d %u %s", a.status, a.reply->len, a.reply->type == NEAP_REPLY_ERROR ? a.reply->str : "");
+    CHECK(ASK(r, &a, "EVAL", "local t={} for i=1,50000 do t[i]=tostring(i) end return t", "0") == 0 && a.reply->len == 50000, "%d %u %s", a.status,
+          a.reply->len, a.reply->type == NEAP_REPLY_ERROR ? a.reply->str : "");
     int wrong = 0;
     for (int i = 0; i < 50000; i++) wrong += atoi(a.reply->item[i].str) != i + 1;
     CHECK(wrong == 0);
@@ -94,17 +99,16 @@ static void test_batch(const char *url, int n) {
     CHECK(ASK(r, &a, "DEL", "list") == 0);
     CHECK(ASK(r, &a, "RPUSH", "list", "first") == 0);
     clear(&a);
-    CHECK(!neap_redis_send(r, &(neap_redis_req){.bytes = b.data, .len = b.len, .count = (uint32_t)n, .flags = NEAP_REDIS_BATCH, .cb = on_answer, .ud = &a}));
+    CHECK(!neap_redis_send(
+        r, &(neap_redis_req){.bytes = b.data, .len = b.len, .count = (uint32_t)n, .flags = NEAP_REDIS_BATCH, .cb = on_answer, .ud = &a}));
     buf_free(&b);
     wait_for(&a);
     CHECK(a.status == 0 && a.reply->len == (uint32_t)n);
     int64_t len = 1;
     int wrong = 0;
     for (int i = 0; i < n; i++)
-        if (i % 10)
-            wrong += a.reply->item[i].type != NEAP_REPLY_INTEGER || a.reply->item[i].integer != ++len;
-        else
-            wrong += a.reply->item[i].type != NEAP_REPLY_ERROR;
+        if (i % 10) wrong += a.reply->item[i].type != NEAP_REPLY_INTEGER || a.reply->item[i].integer != ++len;
+        else wrong += a.reply->item[i].type != NEAP_REPLY_ERROR;
     CHECK(wrong == 0, "%d of %d", wrong, n);
     CHECK(ASK(r, &a, "DEL", "list") == 0 && a.reply->integer == 1);
     clear(&a);
@@ -198,7 +202,8 @@ static void test_timeout(const char *url, pid_t pid) {
     CHECK(ASK(r, &a, "PING") == 0);
     kill(pid, SIGSTOP);
     clear(&a);
-    CHECK(!neap_redis_send(r, &(neap_redis_req){.bytes = "*2\r\n$4\r\nINCR\r\n$4\r\nslow\r\n", .len = 24, .count = 1, .timeout_ms = 30, .cb = on_answer, .ud = &a}));
+    CHECK(!neap_redis_send(
+        r, &(neap_redis_req){.bytes = "*2\r\n$4\r\nINCR\r\n$4\r\nslow\r\n", .len = 24, .count = 1, .timeout_ms = 30, .cb = on_answer, .ud = &a}));
     CHECK(!CMD(r, &b, NEAP_REDIS_RETRY, "GET", "bin"));
     while (neap_redis_state(r) == NEAP_REDIS_READY) idle_turn();
     CHECK(a.done == 1 && a.status == NEAP_ERR_TIMEOUT && !b.done);
