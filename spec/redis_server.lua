@@ -24,7 +24,7 @@ function server.directory()
     return dir
 end
 
-local next_port = 20000 + math.random(0, 9000) * 4
+local next_port = 20000 + math.random(0, 8000) * 4 -- a cluster's bus takes port + 10000
 
 local function launch(self)
     local cmd = {"redis-server", "--port", tostring(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", self.dir, "--save", "",
@@ -37,8 +37,8 @@ local function launch(self)
     self.process = process.spawn(cmd)
     server.eventually(function()
         local c <close> = redis.connect(self.tcp)
-        local reply = c.try:ping()
-        return reply == "PONG" or self.process:wait(0) ~= nil
+        local info = c.try:info "server" -- of our own process, not of somebody else's on that port
+        return info and info.process_id == self.process.pid or self.process:wait(0) ~= nil
     end)
     return self.process:wait(0) == nil
 end

@@ -1,0 +1,67 @@
+-- Redis Cluster from Lua: only the URL differs. The protocol (MOVED, ASK, lost nodes) is tested in spec/c/redis_cluster_test.c.
+local redis = require "neap.redis"
+local server = require "spec.redis_server"
+local task = require "neap.task"
+
+describe("neap.redis on a cluster", function()
+    local nodes, r = {}, nil
+    setup(function()
+        for i = 1, 3 do nodes[i] = server.start {args = {"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}} end
+        for i, node in ipairs(nodes) do
+            node.own = redis.connect(node.tcp)
+            node.own:cluster("addslotsrange", (i - 1) * 5461, i == 3 and 16383 or i * 5461 - 1)
+            if i > 1 then node.own:cluster("meet", "127.0.0.1", nodes[1].port) end
+        end
+        for _, node in ipairs(nodes) do
+            server.eventually(function() return node.own:cluster_info():find "cluster_state:ok" and #node.own:cluster_slots() == 3 end, 20)
+        end
+        r = redis.connect(nodes[1].tcp)
+    end)
+    teardown(function()
+        if r then r:close() end
+        for _, node in ipairs(nodes) do
+            if node.own then node.own:close() end
+            node:stop()
+        end
+    end)
+
+    it("finds keys wherever they are, in commands and pipelines", function()
+        for i = 1, 50 do r:set("k" .. i, i) end
+        local all = r:pipeline(function(p) for i = 1, 50 do p:incr("k" .. i) end end)
+        for i = 1, 50 do assert.equal(i + 1, all[i]) end
+        local ok, e = pcall(r.mget, r, "k1", "k2")
+        assert.is_false(ok)
+        assert.equal("CROSSSLOT", e.code)
+        assert.matches("{tag}", e.message)
+    end)
+
+    it("runs transactions, scripts and waits on the node of their keys", function()
+        assert.same({1, 2, n = 2}, r:multi(function(p)
+            p:incr "{a}n"
+            p:incrby("{a}m", 2)
+        end))
+        assert.same({"OK", n = 1}, r:multi(function(p, c) p:set("{a}n", c:get "{a}n" + 10) end, {watch = "{a}n"}))
+        assert.equal("11", r:get "{a}n")
+        local get = r:script("return redis.call('GET', KEYS[1])")
+        for i = 1, 10 do assert.equal(tostring(i + 1), get("k" .. i)) end
+        local items = {}
+        task.group(function(g)
+            for i = 1, 4 do
+                g:spawn(function()
+                    local item = r:blpop("queue" .. i, 10)[2]
+                    items[i] = item
+                end)
+            end
+            g:spawn(function() for i = 1, 4 do r:rpush("queue" .. i, "item " .. i) end end)
+        end)
+        assert.same({"item 1", "item 2", "item 3", "item 4"}, items)
+    end)
+
+    it("reads streams into tensors, and hears what is published at any node", function()
+        for i = 1, 6 do r:xadd("s" .. i, {1000 * i, i}) end
+        for i = 1, 6 do assert.same({i}, r:columns("s" .. i).value:totable()) end
+        local sub <close> = r:subscribe "news"
+        nodes[3].own:publish("news", "hello")
+        assert.equal("hello", sub:next(10).data)
+    end)
+end)
