@@ -159,6 +159,26 @@ local function on_terminal(backend, opts)
     end
 end
 
+-- /edit: the last lines in the user's editor; what comes back is run. Only where the code runs on the user's own terminal.
+local function edit_command(session)
+    local name = os.tmpname()
+    local f = assert(io.open(name, "w"))
+    f:write(session.lines[#session.lines] or "", "\n")
+    f:close()
+    local editor = (os.getenv "VISUAL" or "") ~= "" and os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
+    local ok = os.execute(editor .. " " .. name)
+    f = io.open(name, "r")
+    local text = f and f:read "a" or ""
+    if f then f:close() end
+    os.remove(name)
+    if ok ~= true then
+        session:write(("the editor '%s' failed (EDITOR chooses another)\n"):format(editor))
+        return false
+    end
+    session:write(text)
+    return session:run(text)
+end
+
 -- ---- a pipe -----------------------------------------------------------------------------------------------------------
 -- Chunks come line by line; no prompt; the first error ends it with exit code 1.
 local function from_pipe(backend)
@@ -192,7 +212,9 @@ function repl.run(opts)
         backend.extra.help = function(what) require("neap.help").show(what, backend) end
         backend.extra.plot = setmetatable({}, {__index = require "neap.plot", __call = function(_,
             ...) print(require("neap.plot")(...)) end})
-        if not tty then -- errors of a piped chunk belong on stderr
+        if tty then
+            backend.commands.edit = {help = "the last lines in your editor ($EDITOR); what comes back is run", run = edit_command}
+        else -- errors of a piped chunk belong on stderr
             function backend.show_error(self, failure)
                 io.stdout:flush()
                 self.failure = failure
