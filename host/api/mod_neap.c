@@ -56,9 +56,9 @@ static int l_assets(lua_State *L) { /* neap.assets(prefix) -> sorted list of the
  * --------------------------------------------------------------------------------------------------------- */
 #define SIGNAL_META "neap.signal"
 typedef struct sig {
-    uv_signal_t h;
+    uv_signal_t *h; /* NULL once stopped; freed by its close callback, which may come when the Lua state is gone */
     rt *R;
-    int fn, self, open;
+    int fn, self; /* both anchored until it is stopped */
 } sig;
 
 static int call_signal(lua_State *L) {
@@ -76,22 +76,23 @@ static void on_signal(uv_signal_t *h, int signum) {
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
 }
 
-static void signal_closed(uv_handle_t *h) {
-    sig *s = h->data;
-    luaL_unref(s->R->L, LUA_REGISTRYINDEX, s->fn);
-    luaL_unref(s->R->L, LUA_REGISTRYINDEX, s->self);
+static void signal_closed(uv_handle_t *h) { free(h); }
+
+static void signal_at_close(void *ud) {
+    sig *s = ud;
+    uv_close((uv_handle_t *)s->h, signal_closed);
+    s->h = NULL;
 }
 
 static int signal_stop(lua_State *L) {
     sig *s = luaL_checkudata(L, 1, SIGNAL_META);
-    if (s->open) {
-        s->open = 0;
-        uv_close((uv_handle_t *)&s->h, signal_closed);
-    }
+    if (!s->h) return 0;
+    rt_off_close(s->R, signal_at_close, s);
+    signal_at_close(s);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->fn);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->self);
     return 0;
 }
-
-static void close_signal(uv_handle_t *h, void *arg) {}
 
 static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle with :stop(); fn runs as a task each
                                           time; keeps no loop alive */
@@ -103,16 +104,20 @@ static int l_on_signal(lua_State *L) { /* neap.on_signal("TERM", fn) -> handle w
     memset(s, 0, sizeof *s);
     luaL_setmetatable(L, SIGNAL_META);
     s->R = rt_of(L);
-    s->h.data = s;
-    uv_signal_init(s->R->loop, &s->h);
-    uv_signal_start(&s->h, on_signal, num);
-    uv_unref((uv_handle_t *)&s->h);
-    s->open = 1;
     lua_pushvalue(L, 2);
     s->fn = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushvalue(L, -1);
-    s->self = luaL_ref(L, LUA_REGISTRYINDEX); /* anchored until its close callback */
-    (void)close_signal;
+    s->self = luaL_ref(L, LUA_REGISTRYINDEX);
+    s->h = calloc(1, sizeof *s->h);
+    if (!s->h || rt_at_close(s->R, signal_at_close, s)) {
+        free(s->h);
+        s->h = NULL;
+        return err_code(L, NEAP_ERR_MEMORY, "neap.on_signal");
+    }
+    s->h->data = s;
+    uv_signal_init(s->R->loop, s->h);
+    uv_signal_start(s->h, on_signal, num);
+    uv_unref((uv_handle_t *)s->h);
     return 1;
 }
 
