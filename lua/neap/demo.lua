@@ -198,7 +198,7 @@ local function show_incidents(series)
     end
 end
 
-local function summary(chosen, sent, seconds)
+local function summary(chosen, labelled, sent, seconds)
     heading "Summary"
     local found, known, alarms, allowed, span = 0, 0, 0, 0, 0
     for _, s in ipairs(chosen) do
@@ -216,7 +216,7 @@ local function summary(chosen, sent, seconds)
     io.write(("  %d readings in, %d in the history%s; %.0f s in all\n"):format(sent, kept,
         sent > kept and (" (%d had the same time as another, the later one counts)"):format(sent - kept) or "", seconds))
     local of = #chosen > 1 and (" on %d sensors"):format(#chosen) or ""
-    if known > 0 then
+    if labelled then
         io.write(("  %s\n"):format(term.paint(("%d of %d known incidents found, %s in %s%s (budget: %.0f)"):format(found, known,
             plural(alarms, "false alarm"), when.human(span), of, allowed), "bold")))
     else
@@ -264,7 +264,7 @@ function demo.run(opt)
     if main.result then show_model(main, here.specs:get(main.name)) end
     heading "Incidents"
     for _, series in ipairs(chosen) do show_incidents(series) end
-    summary(chosen, sent, task.now() - started)
+    summary(chosen, labels ~= nil, sent, task.now() - started)
 end
 
 return demo

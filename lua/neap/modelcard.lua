@@ -7,8 +7,8 @@ local when = require "neap.when"
 local modelcard = {}
 
 local BLIND_SPOTS <const> = {
-    "A stuck sensor is the most predictable sensor of all: the forecaster is silent while it lasts. Set `flatline` in its spec.",
-    "A slow drift is followed rather than noticed. Set `minimum` and `maximum`.",
+    "A stuck sensor is the most predictable of all: the forecaster is silent while it lasts. The flatline detector watches that.",
+    "A slow drift is followed rather than noticed. The shift detector watches that; `minimum` and `maximum` help.",
     "After a gap it needs a whole window of readings before it scores again.",
 }
 
