@@ -70,13 +70,12 @@ int neap_mlp_clone(neap_mlp **out, const neap_mlp *m) {
     return 0;
 }
 
-/* Scratch for at least `rows` rows. */
-static int room(neap_mlp *m, int rows) {
+int neap_mlp_room(neap_mlp *m, int rows) {
     if (m->work.rows >= rows) return 0;
     int want = 8;
     while (want < rows) want *= 2;
     neap_work_free(&m->work);
-    return neap_work_init(&m->work, &m->net, want);
+    return neap_work_init(&m->work, &m->net, want, NEAP_CHUNK);
 }
 
 /* A narrow first layer reads inputs in full lanes: its rows must be padded. */
@@ -91,7 +90,7 @@ static void pad(const neap_net *net, const float *x, long ldx, int n, float *to)
 
 int neap_mlp_step(neap_mlp *m, const neap_hyper *h, const float *x, long ldx, const float *y, int n, double *loss) {
     if (n < 1) return NEAP_ERR_INVALID;
-    int rc = room(m, n);
+    int rc = neap_mlp_room(m, n);
     if (rc) return rc;
     if (m->net.layer[0].narrow) { /* also when ldx is padded: the padding may not be zero */
         pad(&m->net, x, ldx, n, m->work.x);
@@ -103,7 +102,7 @@ int neap_mlp_step(neap_mlp *m, const neap_hyper *h, const float *x, long ldx, co
 }
 
 int neap_mlp_predict(neap_mlp *m, const float *x, long ldx, int64_t n, float *out) {
-    int rc = room(m, n < NEAP_CHUNK ? (int)n + 1 : NEAP_CHUNK);
+    int rc = neap_mlp_room(m, n < NEAP_CHUNK ? (int)n + 1 : NEAP_CHUNK);
     if (rc) return rc;
     int padding = needs_padding(&m->net, ldx) || m->net.layer[0].narrow;
     for (int64_t at = 0; at < n; at += NEAP_CHUNK) {

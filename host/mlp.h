@@ -33,6 +33,9 @@ int neap_mlp_clone(neap_mlp **out, const neap_mlp *m);
    NEAP_ERR_MEMORY. */
 int neap_mlp_step(neap_mlp *m, const neap_hyper *h, const float *x, long ldx, const float *y, int n, double *loss);
 
+/* Makes m->work hold batches of `rows`. 0 or NEAP_ERR_MEMORY. */
+int neap_mlp_room(neap_mlp *m, int rows);
+
 /* Outputs of n rows, on this thread. */
 int neap_mlp_predict(neap_mlp *m, const float *x, long ldx, int64_t n, float *out);
 

@@ -112,28 +112,30 @@ static const neap_net *job_net(const crew *c, size_t i) { return c->train ? c->t
 
 static int job_rows(const crew *c, size_t i) { return c->train && c->train[i].batch > NEAP_CHUNK ? c->train[i].batch : NEAP_CHUNK; }
 
-/* Takes jobs until none is left. Scratch is kept while shape and rows repeat, as they do in a fleet. */
+/* Takes jobs until none is left. Scratch is the job's own, or ours, kept while shape and rows repeat, as they do in a fleet. */
 static void crew_run(crew *c, neap_team *team) {
-    neap_work work = {0};
+    neap_work ours = {0};
     const neap_net *carved = NULL;
-    int rows = 0;
     neap_progress p = {crew_poll, c};
     size_t i;
     while ((i = atomic_fetch_add(&c->next, 1)) < c->n) {
-        int *status = c->train ? &c->train[i].status : &c->predict[i].status, rc = 0;
+        int *status = c->train ? &c->train[i].status : &c->predict[i].status, rows = job_rows(c, i), rc = 0;
+        neap_work *work = c->train ? c->train[i].work : c->predict[i].work;
         if (crew_poll(c)) rc = NEAP_ERR_CANCELLED;
-        if (!rc && (carved != job_net(c, i) || rows < job_rows(c, i))) {
-            neap_work_free(&work);
-            carved = job_net(c, i);
-            rows = job_rows(c, i);
-            rc = neap_work_init(&work, carved, rows);
-            if (rc) carved = NULL;
-            work.team = team;
+        if (!rc && (!work || work->rows < rows || team)) {
+            work = &ours;
+            if (carved != job_net(c, i) || ours.rows < rows) {
+                neap_work_free(&ours);
+                carved = job_net(c, i);
+                rc = neap_work_init(&ours, carved, rows, team ? NEAP_TEAM_CHUNK : NEAP_CHUNK);
+                if (rc) carved = NULL;
+                ours.team = team;
+            }
         }
-        if (!rc) rc = c->train ? train_one(c->k, &c->train[i], &work, &p) : predict_one(c->k, &c->predict[i], &work, &p);
+        if (!rc) rc = c->train ? train_one(c->k, &c->train[i], work, &p) : predict_one(c->k, &c->predict[i], work, &p);
         *status = rc;
     }
-    neap_work_free(&work);
+    neap_work_free(&ours);
 }
 
 static void *crew_thread(void *arg) {
@@ -180,6 +182,7 @@ static int predict_split(const neap_kernels *k, const neap_predict_job *job, int
         else data[i].first += lo * data[i].stride;
         part[i] = *job;
         part[i].data = &data[i];
+        part[i].work = NULL;
         part[i].out = job->out + lo * job->net->out;
     }
     crew c = {.k = k, .predict = part, .n = (size_t)n, .p = p};

@@ -9,6 +9,9 @@ int drive_predict(const neap_kernels *k, neap_predict_job *jobs, size_t n, int t
 /* min(1, clip / (norm + 1e-6)) of a gradient (n a multiple of 8): squares summed in double in eight lanes, then a tree. */
 float drive_clip_scale(const float *grad, size_t n, float clip);
 
-/* The CPU tables; a NULL .abi means: not compiled in. */
+double neap_peak_avx2(double seconds);
+double neap_peak_avx512(double seconds);
+
+/* The CPU tables; the vector ones exist on x86-64 only. */
 extern const neap_kernels neap_kernels_scalar, neap_kernels_avx2, neap_kernels_avx512;
 #endif

@@ -91,12 +91,13 @@ typedef struct neap_team neap_team; /* helper threads for one large batch, see t
 typedef struct neap_work {
     void *block;
     size_t bytes;
-    int rows;                   /* samples it is carved for */
+    int rows;                   /* samples that x, y, z and index hold */
+    int deep;                   /* samples that activations and deltas hold: a chunk */
     float *x;                   /* [rows][ldx] */
     float *y, *z;               /* [rows][out] targets, outputs */
-    float *h[NEAP_MAX_LAYERS];  /* [rows][ldh] activations */
-    float *g[NEAP_MAX_LAYERS];  /* [rows][ldh] gelu's derivative, else NULL */
-    float *d[2];                /* [rows][widest] deltas, two layers at a time */
+    float *h[NEAP_MAX_LAYERS];  /* [deep][ldh] activations */
+    float *g[NEAP_MAX_LAYERS];  /* [deep][ldh] gelu's derivative, else NULL */
+    float *d[2];                /* [deep][widest] deltas, two layers at a time */
     float *wt[NEAP_MAX_LAYERS]; /* [out][in padded] transposed weights, wide layers after the first */
     float *grad;                /* [params] */
     uint32_t *index;            /* [rows] sample numbers */
@@ -110,6 +111,7 @@ typedef struct neap_train_job {
     const neap_hyper *hyper;
     neap_state *state;
     const neap_data *train, *val; /* val may be NULL */
+    neap_work *work;              /* scratch to use, or NULL; ignored if it is too small, and on CUDA */
     int batch, epochs, patience, shuffle;
     uint64_t seed;
     int64_t epoch0;                /* number of the first epoch: chooses its shuffle */
@@ -128,6 +130,7 @@ typedef struct neap_predict_job {
     float *out;              /* [data->n][net->out], or NULL when only the loss is wanted */
     const neap_hyper *hyper; /* needed for loss */
     double *loss;            /* out, or NULL */
+    neap_work *work;         /* as in neap_train_job */
     int status;
 } neap_predict_job;
 
@@ -191,6 +194,9 @@ const neap_kernels *neap_kernels_cpu(void);
 /* A CPU backend by name; NULL if it is unknown, not compiled in, or this CPU cannot run it. */
 const neap_kernels *neap_kernels_named(const char *name);
 
+/* The multiply-add ceiling of one core with this backend's vectors, GFLOP/s, measured for `seconds`; 0: not known. */
+double neap_kernels_peak(const neap_kernels *k, double seconds);
+
 /* ---- net.c: layout ---- */
 
 /* Lays out a network of `layers` dense layers; sizes[0] inputs, sizes[layers] outputs; the last layer is linear. Returns 0 or NEAP_ERR_INVALID. */
@@ -203,8 +209,9 @@ void neap_net_seed(const neap_net *net, float *w, uint64_t seed);
 void neap_net_export(const neap_net *net, const float *w, int layer, float *weight, float *bias);
 void neap_net_import(const neap_net *net, float *w, int layer, const float *weight, const float *bias);
 
-/* Carves scratch for `rows` samples (zeroed). Returns 0 or NEAP_ERR_MEMORY; free with neap_work_free. */
-int neap_work_init(neap_work *work, const neap_net *net, int rows);
+/* Carves scratch (zeroed) for batches of `rows` samples, of which `deep` pass through the layers together (at least NEAP_CHUNK or all). Returns 0 or
+   NEAP_ERR_MEMORY; free with neap_work_free. */
+int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep);
 void neap_work_free(neap_work *work);
 
 /* ---- perm.c ---- */

@@ -3,6 +3,7 @@
 #include "kernels/lane_avx2.h"
 #define TILE_R 6
 #define TILE_C 2
+#define PEAK   neap_peak_avx2
 #include "kernels/simd.h"
 
 const neap_kernels neap_kernels_avx2 = {

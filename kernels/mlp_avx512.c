@@ -3,6 +3,7 @@
 #include "kernels/lane_avx512.h"
 #define TILE_R 4
 #define TILE_C 4
+#define PEAK   neap_peak_avx512
 #include "kernels/simd.h"
 
 const neap_kernels neap_kernels_avx512 = {

@@ -81,23 +81,25 @@ void neap_net_import(const neap_net *net, float *w, int layer, const float *weig
     if (bias) memcpy(w + l->b, bias, (size_t)l->out * sizeof *bias);
 }
 
-int neap_work_init(neap_work *work, const neap_net *net, int rows) {
+int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep) {
     memset(work, 0, sizeof *work);
+    if (deep > rows) deep = rows;
     long widest = net->ldx;
-    size_t n = (size_t)rows, floats = n * net->ldx + 2 * n * net->out + net->params + 3 * NEAP_LANES;
+    size_t n = (size_t)rows, m = (size_t)deep, floats = n * net->ldx + 2 * n * net->out + net->params + 3 * NEAP_LANES;
     for (int i = 0; i < net->layers; i++) {
         const neap_layer *l = &net->layer[i];
         if (l->ldh > widest) widest = l->ldh;
-        floats += n * l->ldh * (l->act == NEAP_ACT_GELU ? 2 : 1) + 2 * NEAP_LANES;
+        floats += m * l->ldh * (l->act == NEAP_ACT_GELU ? 2 : 1) + 2 * NEAP_LANES;
         if (i > 0 && !l->narrow) floats += (size_t)padded(l->in) * l->out;
     }
-    floats += 2 * (n * widest + NEAP_LANES) + n;
+    floats += 2 * (m * widest + NEAP_LANES) + n;
     work->bytes = floats * sizeof(float) + 4096;
     work->bytes = (work->bytes + 63) / 64 * 64;
     work->block = aligned_alloc(64, work->bytes);
     if (!work->block) return NEAP_ERR_MEMORY;
     memset(work->block, 0, work->bytes);
     work->rows = rows;
+    work->deep = deep;
 
     float *p = work->block;
 #define CARVE(count) (p += padded((long)(count)), p - padded((long)(count)))
@@ -106,12 +108,12 @@ int neap_work_init(neap_work *work, const neap_net *net, int rows) {
     work->z = CARVE(n * net->out);
     for (int i = 0; i < net->layers; i++) {
         const neap_layer *l = &net->layer[i];
-        work->h[i] = CARVE(n * l->ldh);
-        if (l->act == NEAP_ACT_GELU) work->g[i] = CARVE(n * l->ldh);
+        work->h[i] = CARVE(m * l->ldh);
+        if (l->act == NEAP_ACT_GELU) work->g[i] = CARVE(m * l->ldh);
         if (i > 0 && !l->narrow) work->wt[i] = CARVE((size_t)padded(l->in) * l->out);
     }
-    work->d[0] = CARVE(n * widest);
-    work->d[1] = CARVE(n * widest);
+    work->d[0] = CARVE(m * widest);
+    work->d[1] = CARVE(m * widest);
     work->grad = CARVE(net->params);
     work->index = (uint32_t *)CARVE(n);
 #undef CARVE

@@ -24,3 +24,11 @@ const neap_kernels *neap_kernels_cpu(void) {
     for (int i = 0; !k && i < 3; i++) k = neap_kernels_named(order[i]);
     return chosen = k;
 }
+
+double neap_kernels_peak(const neap_kernels *k, double seconds) {
+#if defined(__x86_64__)
+    if (k == &neap_kernels_avx512) return neap_peak_avx512(seconds);
+    if (k == &neap_kernels_avx2) return neap_peak_avx2(seconds);
+#endif
+    return 0.0;
+}

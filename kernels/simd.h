@@ -9,8 +9,7 @@
 #include "kernels/ops.h"
 #include "kernels/tile.h"
 #include "kernels/matmul.h"
-
-#define TEAM_CHUNK 1024 /* samples between barriers */
+#include <time.h>
 
 /* sum of a[i]*b[i], n a multiple of 16: 16 lanes, then the tree */
 LANE_FN float dot(const float *a, const float *b, long n) {
@@ -202,7 +201,7 @@ static void step_part(void *arg, int member, int size) {
     const step_job *s = arg;
     const neap_net *net = s->net;
     neap_work *work = s->work;
-    int chunk = size > 1 ? TEAM_CHUNK : NEAP_CHUNK;
+    int chunk = size > 1 ? NEAP_TEAM_CHUNK : NEAP_CHUNK;
     for (int k = 1 + member; k < net->layers; k += size)
         if (work->wt[k])
             transpose(s->s->w + net->layer[k].w, net->layer[k].in, net->layer[k].ld, net->layer[k].out, work->wt[k], net->layer[k - 1].ldh);
@@ -238,7 +237,7 @@ static void step_part(void *arg, int member, int size) {
 
 static double simd_step(const neap_net *net, const neap_hyper *h, neap_state *s, const float *x, long ldx, const float *y, int n, neap_work *work) {
     step_job job = {.net = net, .h = h, .s = s, .work = work, .x = x, .y = y, .ldx = ldx, .n = n, .rule = f_rule_make(h, ++s->t)};
-    if (work->team && n >= NEAP_TEAM_ROWS && n <= work->rows) neap_team_run(work->team, step_part, &job);
+    if (work->team && n >= NEAP_TEAM_ROWS && work->deep >= (n < NEAP_TEAM_CHUNK ? n : NEAP_TEAM_CHUNK)) neap_team_run(work->team, step_part, &job);
     else step_part(&job, 0, 1);
     if (h->clip > 0.0f) {
         job.rule.scale = drive_clip_scale(work->grad, net->params, h->clip);
@@ -267,4 +266,30 @@ static void simd_forward(const neap_net *net, const float *w, const float *x, lo
         }
         for (int r = 0; !last->narrow && r < rows; r++) memcpy(out + (long)(at + r) * net->out, in + r * ldin, (size_t)net->out * sizeof(float));
     }
+}
+
+/* Multiply-adds of full vectors in registers for about `seconds` of this thread's time, in GFLOP/s: the ceiling that benches measure against. */
+double PEAK(double seconds) {
+    V acc[12], a = v_set1(0.999f), b = v_set1(1e-3f);
+    double best = 0.0, spent = 0.0;
+    for (int i = 0; i < 12; i++) acc[i] = v_set1((float)i);
+    while (spent < seconds) {
+        struct timespec t0, t1;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t0);
+        for (int k = 0; k < 400000; k++)
+#pragma GCC unroll 12
+            for (int i = 0; i < 12; i++) acc[i] = v_fma(acc[i], a, b);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t1);
+        double s = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec), rate = 400000.0 * 12 * 2 * LANE / s * 1e-9;
+        spent += s;
+        if (rate > best) best = rate;
+    }
+    volatile float keep; /* or the compiler drops the work */
+    for (int i = 0; i < 12; i++) {
+        float out[LANE];
+        v_store(out, acc[i]);
+        keep = out[0];
+    }
+    (void)keep;
+    return best;
 }

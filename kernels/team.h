@@ -4,7 +4,8 @@
 #define NEAP_TEAM_H
 #include "kernels/kernels.h"
 
-#define NEAP_TEAM_ROWS 512 /* batches below this are not worth a team */
+#define NEAP_TEAM_ROWS  512  /* batches below this are not worth a team */
+#define NEAP_TEAM_CHUNK 1024 /* samples between barriers */
 
 /* `threads` members in all, the caller included. NULL if none could be started (the caller then works alone). */
 neap_team *neap_team_new(int threads);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 neap_mlp *mlp_check(lua_State *L, int idx) { return *(neap_mlp **)luaL_checkudata(L, idx, MLP_META); }
 
@@ -281,9 +282,45 @@ static int mlp_mt_tostring(lua_State *L) {
 
 static int core_isa(lua_State *L) { return lua_pushstring(L, neap_kernels_cpu()->name), 1; }
 
+/* peak(seconds) -> GFLOP/s of one core */
+static int core_peak(lua_State *L) { return lua_pushnumber(L, neap_kernels_peak(neap_kernels_cpu(), luaL_checknumber(L, 1))), 1; }
+
+/* one_window(model, seconds) -> seconds per window, scored one by one in C */
+static int core_one_window(lua_State *L) {
+    neap_mlp *m = mlp_free_check(L, 1, "one_window");
+    double seconds = luaL_checknumber(L, 2), spent = 0;
+    float *out = lua_newuserdatauv(L, (size_t)(m->net.out + m->net.ldx) * sizeof *out, 0), *x = out + m->net.out;
+    int64_t n = 0;
+    for (long i = 0; i < m->net.ldx; i++) x[i] = i < m->net.in ? 0.1f * (float)i : 0.0f;
+    while (spent < seconds) {
+        struct timespec a, b;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+        for (int i = 0; i < 1000; i++, n++) {
+            int rc = neap_mlp_predict(m, x, m->net.ldx, 1, out);
+            if (rc) return err_code(L, rc, "one_window");
+        }
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+        spent += (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+    }
+    lua_pushnumber(L, spent / (double)n);
+    return 1;
+}
+
+/* matmul(a, b, threads) */
+static int core_matmul(lua_State *L) {
+    neap_tensor *a = tensor_check(L, 1), *b = tensor_check(L, 2);
+    int threads = (int)luaL_checkinteger(L, 3);
+    neap_tensor *out = tensor_slot(L);
+    tensor_must(L, neap_tensor_matmul(out, a, b, threads), "matmul", a, b);
+    tensor_filled(L, out);
+    return 1;
+}
+
 int luaopen_neap_mlp_core(lua_State *L);
 int luaopen_neap_mlp_core(lua_State *L) {
-    static const luaL_Reg functions[] = {{"new", core_new}, {"load", core_load}, {"isa", core_isa}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"new", core_new},       {"load", core_load}, {"isa", core_isa}, {"peak", core_peak}, {"one_window", core_one_window},
+        {"matmul", core_matmul}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"step", mlp_m_step},   {"forward", mlp_m_forward},     {"info", mlp_m_info},
                                        {"hash", mlp_m_hash},   {"configure", mlp_m_configure}, {"clone", mlp_m_clone},
                                        {"layer", mlp_m_layer}, {"save", mlp_m_save},           {NULL, NULL}};

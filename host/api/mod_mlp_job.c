@@ -229,6 +229,12 @@ static int job_start(lua_State *L, mlp_job *j, double flop) {
         }
         it->locked = it->model->busy = 1;
     }
+    if (j->n == 1) { /* a model's own scratch: no memory to fetch for every short call */
+        int batch = j->training && j->train->batch > NEAP_CHUNK ? j->train->batch : NEAP_CHUNK;
+        if (neap_mlp_room(j->items->model, batch)) return err_code(L, NEAP_ERR_MEMORY, "mlp: scratch for %d samples", batch);
+        if (j->training) j->train->work = &j->items->model->work;
+        else j->predict->work = &j->items->model->work;
+    }
     double limit = strcmp(j->kernels->name, "scalar") ? INLINE_FLOP : INLINE_FLOP / 100;
     if (flop < limit && strcmp(j->kernels->name, "cuda")) {
         job_run(&j->c);

@@ -40,7 +40,7 @@ static void setup_init(setup *t, const int *sizes, int layers, int act, int n, c
         for (int i = 0; i < t->net.in; i++) t->x[r * t->net.ldx + i] = noise();
         for (int o = 0; o < t->net.out; o++) t->y[r * t->net.out + o] = noise();
     }
-    CHECK(neap_work_init(&t->work, &t->net, n) == 0);
+    CHECK(neap_work_init(&t->work, &t->net, n, n) == 0);
 }
 
 static void setup_free(setup *t) {
