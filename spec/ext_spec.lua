@@ -88,6 +88,28 @@ describe("an extension", function()
         assert.are.equal("looked", report.checks[1].text)
     end)
 
+    it("watches readings with detectors of its own: raised once, cleared once, left out when it fails", function()
+        given("spec_watch", {name = "spec_watch", api = 1, detectors = {
+            thirteen = function(spec) return spec.name == "oven" and function(_, value) return value == 13 and "bad luck" or nil end or nil end,
+            broken = function() return function(_, value) if value == 2 then error("oops") end end end,
+        }})
+        neap.use "spec_watch"
+        local specs = require("neap.sensors").parse('sensor "oven" {} sensor "door" {}', "mine.lua")
+        assert.is_nil(ext.detectors(specs:get "door")["spec_watch.thirteen"])
+        local one = require("neap.live").new {spec = specs:get "oven", detectors = ext.detectors(specs:get "oven")}
+        local heard = {}
+        for i, value in ipairs {1, 13, 13, 2, 13} do
+            local _, events = one:push(i * 60000000, value)
+            for _, e in ipairs(events) do
+                if e.detector:find "^spec_watch" then heard[#heard + 1] = i .. " " .. e.event .. " " .. e.text end
+            end
+        end
+        assert.are.same({"2 raised bad luck", "4 cleared back to normal", "5 raised bad luck"}, heard)
+        assert.are.equal("spec_watch.thirteen", one.stretches[1].why)
+        assert.are.equal(1, #lines)
+        assert.is_truthy(lines[1]:find("spec_watch.broken", 1, true))
+    end)
+
     it("whose routes fail does not stop the others", function()
         local reached = false
         given("spec_a", {name = "spec_a", api = 1, routes = function() error("no") end})

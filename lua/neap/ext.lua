@@ -9,7 +9,7 @@
 -- readings
 ---       decoders = {["text/x-modbus"] = fn},         -- fn(body, headers) -> list of {sensor =, value =, time =}; for POST /receive
 ---       keys = {{name = "unit_id", check = fn, about = ".."}},   -- more keys of a sensor spec (see neap.sensors.keys)
----       detectors = {name = fn},                     -- fn(spec) -> function(time, value) -> text or nil: an alarm of its own
+---       detectors = {name = fn},                     -- fn(spec) -> nil or function(time, value) -> a text while something is wrong
 ---       repl = {scan = {args = "", help = "..", run = fn}},      -- more /commands of the prompt
 ---       checks = {bus = function(context, say) end}, -- more of neap check
 ---       health = function(h) end,                    -- adds fields to /health
@@ -196,6 +196,23 @@ function ext.decoder(content_type)
         local fn = module.decoders and module.decoders[kind:lower()]
         if fn then return fn end
     end
+end
+
+--- The extensions' detectors for a sensor: {["ext.name"] = function(time, value) -> text or nil}. One that fails to start is named in the log.
+---@param spec table its sensor spec
+function ext.detectors(spec)
+    local out = {}
+    for _, module in ipairs(current.active) do
+        for name, start in pairs(module.detectors or {}) do
+            local ok, look = pcall(start, spec)
+            if ok and look then
+                out[module.name .. "." .. name] = look
+            elseif not ok then
+                log.error(("extension '%s': its detector '%s' failed: %s"):format(module.name, name, tostring(look)))
+            end
+        end
+    end
+    return out
 end
 
 --- Lets the extensions add to /health; a failing one is named there.

@@ -11,6 +11,7 @@
 
 local conformal = require "neap.conformal"
 local detector_watch = require "neap.detector_watch"
+local log = require("neap.log").module "score"
 local task = require "neap.task"
 
 local live = {}
@@ -26,6 +27,7 @@ local KEPT <const> = 50 -- closed stretches remembered
 ---@field model? neap.Forecaster
 ---@field calibration? any from neap.conformal
 ---@field saved? string from one:save()
+---@field detectors? table<string, fun(time: number, value: number): string?> those of extensions: a text while something is wrong
 
 --- RETURN: the watch, and why a saved state could not be used.
 ---@param opts neap.live.Options
@@ -34,7 +36,7 @@ function live.new(opts)
     if opts.saved then watch, why = detector_watch.load(opts.saved, opts.spec) end
     local self = setmetatable({
         spec = opts.spec, model = opts.model, calibration = opts.calibration, watch = watch or detector_watch.new(opts.spec),
-        window = {}, stretches = {}, open = {}, scored = 0, surprises = 0, errors = {}, since_fit = 0,
+        window = {}, stretches = {}, open = {}, more = opts.detectors or {}, scored = 0, surprises = 0, errors = {}, since_fit = 0,
     }, One)
     if opts.calibration then table.move(opts.calibration.sorted, 1, #opts.calibration.sorted, 1, self.errors) end
     return self, why
@@ -88,6 +90,22 @@ local function remember(self, events, time_us)
     for _, stretch in pairs(self.open) do stretch.to_us = time_us end
 end
 
+--- What the detectors of extensions say, as events behind those of neap's own. One that fails is named and asked no more.
+local function ask_more(self, events, time_us, value)
+    for name, look in pairs(self.more) do
+        local ok, text = pcall(look, time_us / 1e6, value)
+        if not ok then
+            log.error("a detector failed and is left out", {detector = name, error = tostring(text)})
+            self.more[name], text = nil, nil
+        end
+        if text and not self.open[name] then
+            events[#events + 1] = {event = "raised", detector = name, text = tostring(text), value = value}
+        elseif not text and self.open[name] then
+            events[#events + 1] = {event = "cleared", detector = name, text = "back to normal", value = value}
+        end
+    end
+end
+
 --- Errors of readings without an alert replace the oldest of the calibration; while one is raised nothing is learnt, or it would
 --- learn the fault.
 local function recalibrate(self, error)
@@ -118,6 +136,7 @@ function One:push(time_us, value)
         extend(self, steps, value)
     end
     local verdict, events = self.watch:update(time_us / 1e6, value, expected)
+    if next(self.more) then ask_more(self, events, time_us, value) end
     remember(self, events, time_us)
     if expected then
         verdict.forecast, verdict.model = expected, true

@@ -9,6 +9,7 @@
 -- the last one was. Watched are sensors that have a model or stand in the spec file.
 
 local conformal = require "neap.conformal"
+local ext = require "neap.ext"
 local json = require "neap.json"
 local live = require "neap.live"
 local log = require("neap.log").module "score"
@@ -78,7 +79,8 @@ local function watch(self, sensor)
         if ok then one.id, memory, saved = id, json.decode(text), state end -- if not, live.new says what is wrong with it
     end
     local why
-    one.live, why = live.new {spec = self.here.specs:get(sensor), model = model, calibration = calibration, saved = saved}
+    local spec = self.here.specs:get(sensor)
+    one.live, why = live.new {spec = spec, model = model, calibration = calibration, saved = saved, detectors = ext.detectors(spec)}
     if why then log.warn("a saved state cannot be used; the sensor is learnt anew", {sensor = sensor, why = why}) end
     if memory then
         one.live.scored, one.live.surprises, one.live.stretches = memory.scored, memory.surprises, memory.stretches
