@@ -189,9 +189,13 @@ void redis_push_error(lua_State *L, const char *what, int status, const neap_rep
     size_t n = strcspn(text, " ");
     const struct hint *h = hints;
     while (h->code && (strlen(h->code) != n || strncmp(h->code, text, n))) h++;
+    size_t len = strlen(text);
+    while (len && text[len - 1] == ' ') len--; /* "ERR unknown command ..." ends in a blank */
+    text = lua_pushlstring(L, text, len);
     rt_error e = {"reply", h->retryable, -1, 0};
     err_push(L, &e, "%s: %s%s%s%s%s%s", what, text, key ? " (key '" : "", key ? key : "", key ? "')" : "", h->advice ? "; " : "",
              h->advice ? h->advice : "");
     lua_pushlstring(L, text, n);
     lua_setfield(L, -2, "code");
+    lua_remove(L, -2);
 }
