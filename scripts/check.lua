@@ -1,9 +1,9 @@
---- neap check: looks at a project before it serves: syntax, unknown globals, sensor specs, rocks, Redis, ports, limits.
+--- neap check: looks at a project before it serves: syntax, unknown globals, sensor specs, routes, rocks, Redis, ports, limits.
 local args = require "neap.args"
 local check = require "neap.check"
 
 local opt = args.parse{
-    name = "neap check", summary = "Looks at a project without running it. Exit code 0: it may serve; 3: something must be mended first.",
+    name = "neap check", summary = "Looks at a project without serving it. Exit code 0: it may serve; 3: something must be mended first.",
     positional = {{"file", many = true, optional = true, help = "Lua files (default: app.lua, sensors.lua and lua/ here)"}},
     options = {
         {"--data", value = "DIR", help = "data directory"},
@@ -12,7 +12,7 @@ local opt = args.parse{
         {"--listen", value = "HOST:PORT", default = "127.0.0.1:5000", help = "where it will listen"},
         {"--allow", value = "NAME", many = true, help = "a global that is there at run time"},
         {"--only", value = "CHECK", many = true,
-            help = "run this check alone: syntax, globals, sensors, rocks, extensions, redis, gpu, port, limits"},
+            help = "run this check alone: syntax, globals, sensors, routes, rocks, extensions, redis, gpu, port, limits"},
         {"--use", value = "EXTENSION", many = true, help = "turn an extension on first; its checks run too"},
         {"--json", type = "flag", help = "the report as JSON"},
     },

@@ -82,10 +82,24 @@ describe("neap check", function()
         assert.is_truthy(run(dir, "globals", "--allow prnit"):find("rc=0\n", 1, true))
     end)
 
-    it("runs nothing of the project", function()
-        local dir = project{["app.lua"] = "io.open('ran', 'w'):write('x'):close()\n", ["lua/a.lua"] = "os.exit(7)\n"}
-        run(dir)
+    it("counts the routes of app.lua without serving, and runs nothing else of the project", function()
+        local dir = project{["lua/a.lua"] = "io.open('ran', 'w'):write('x'):close()\n",
+            ["app.lua"] = "return function(app, here) app:get('/a', function() return {} end) app:get('/a/:b', print) end\n"}
+        assert.is_truthy(run(dir, "routes"):find("2 routes of its own in app.lua", 1, true))
         assert.is_nil(io.open(dir .. "/ran"))
+    end)
+
+    it("names what is wrong with the routes", function()
+        for text, want in pairs{
+            ["return function(app) app:get('/x', nil) end"] = "FAIL  routes.*handler is a nil",
+            ["return function(app) app:gett('/x', print) end"] = "FAIL  routes.*app.lua:1:.*gett",
+            ["os.exit(0)"] = "FAIL  routes.*os.exit was called",
+            ["error('early')"] = "FAIL  routes.*app.lua:1: early",
+            ["return function(app, here) here.store:sensors() end"] = "warn  routes.*here.store is not there",
+            ["print('x')"] = "warn  routes.*returns no function",
+        } do
+            assert.is_truthy(run(project{["app.lua"] = text}, "routes"):find(want), text .. "\n" .. run(project{["app.lua"] = text}, "routes"))
+        end
     end)
 
     it("refuses broken sensor specs", function()

@@ -1,4 +1,5 @@
---- neap.check: looks at a project before it serves, and says what is wrong with file, line and what to do. Runs nothing of it.
+--- neap.check: looks at a project before it serves, and says what is wrong with file, line and what to do. Of the
+--- project it runs only app.lua, to see its routes; nothing listens and no Redis is touched by it.
 ---
 ---   local report = check.run{files = {"app.lua"}, data = "neap-data"}
 ---   print(check.text(report))                 -- report.failed is the number of failures
@@ -90,6 +91,47 @@ local function check_specs(context, say)
     local n = 0
     for _ in pairs(specs.by_name or specs.list or {}) do n = n + 1 end
     say("ok", n > 0 and ("%d sensor specs in %s"):format(n, path) or ("sensor specs in %s"):format(path))
+end
+
+-- What `here` is while an app is only looked at: any use of it says so.
+local NOT_HERE <const> = "is not there while an app is checked; use it inside a handler or a task"
+local function absent(name)
+    local function refuse() error(("here.%s %s"):format(name, NOT_HERE), 0) end
+    return setmetatable({}, {__index = refuse, __call = refuse, __newindex = refuse})
+end
+
+-- Loads app.lua and lets it add its routes to an app that never listens.
+local function check_routes(context, say)
+    local path
+    for _, file in ipairs(context.files) do
+        if file == context.app or file:find("app%.lua$") then path = path or file end
+    end
+    if not path or not compile(path) then return end
+    local quiet_os = setmetatable({exit = function() error("os.exit was called while the file was loaded", 0) end}, {__index = os})
+    local ok, gen = pcall(require("neap.generation").load, path, {os = quiet_os})
+    if not ok then
+        say("fail", tostring(gen):match("^[^\n]+"))
+        return
+    end
+    local app, mine = require("neap.http").app{}, gen.result
+    local here = setmetatable({specs = {list = {}, by_name = {}}}, {__index = function(_, name) return absent(name) end})
+    local built, why = true, nil
+    if type(mine) == "function" then built, why = pcall(mine, app, here) elseif type(mine) == "table" and mine.routes then app = mine end
+    gen:close "only checked"
+    if type(mine) ~= "function" and app ~= mine then
+        say("warn", path .. " returns no function(app, here): `neap serve` cannot use it")
+    elseif not built then
+        local text = tostring(why):match("^[^\n]+")
+        say(text:find(NOT_HERE, 1, true) and "warn" or "fail", path .. ": " .. text)
+    else
+        local seen = {}
+        for _, r in ipairs(app:routes()) do
+            local key = r.method .. " " .. r.path
+            if seen[key] then say("warn", ("%s: %s stands already at %s"):format(r.where, key, seen[key])) end
+            seen[key] = r.where
+        end
+        say("ok", ("%d routes of its own in %s"):format(#app:routes(), path))
+    end
 end
 
 -- ---- rocks --------------------------------------------------------------------------------------------------------------
@@ -215,7 +257,7 @@ end
 
 --- The built-in checks in the order they run: {name, fn}.
 check.list = {
-    {"syntax", check_syntax}, {"globals", check_globals}, {"sensors", check_specs}, {"rocks", check_rocks}, {"extensions",
+    {"syntax", check_syntax}, {"globals", check_globals}, {"sensors", check_specs}, {"routes", check_routes}, {"rocks", check_rocks}, {"extensions",
         check_extensions},
     {"redis", check_redis}, {"gpu", check_gpu}, {"port", check_port}, {"limits", check_limits},
 }
