@@ -122,6 +122,7 @@ typedef struct sensor {
     size_t len;
     double min, max;
     uint32_t hash;
+    bool special;
 } sensor;
 
 struct neap_sensors {
@@ -221,4 +222,18 @@ size_t neap_sensors_check(const neap_sensors *t, neap_readings *b) {
         marked += (r->flags & (NEAP_READING_UNKNOWN | NEAP_READING_LOW | NEAP_READING_HIGH)) != 0;
     }
     return marked;
+}
+
+void neap_sensors_set_special(neap_sensors *t, uint32_t place, bool special) {
+    if (place && place <= t->count) t->at[place - 1].special = special;
+}
+
+bool neap_sensors_plain(const neap_sensors *t, neap_readings *b, int64_t oldest_us, int64_t newest_us) {
+    if (neap_sensors_check(t, b) || b->dropped) return false;
+    for (size_t i = 0; i < b->count; i++) {
+        const neap_reading *r = &b->at[i];
+        bool timed = r->time_us != NEAP_NO_TIME;
+        if (r->flags || t->at[r->sensor - 1].special || (timed && (r->time_us < oldest_us || r->time_us > newest_us))) return false;
+    }
+    return true;
 }

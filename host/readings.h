@@ -96,7 +96,12 @@ void neap_sensors_free(neap_sensors *t);
 /* Adds a sensor with its limits (-INFINITY, INFINITY = none). Returns its 1-based place (the old one if it is there already, with
    new limits), 0 without memory. */
 uint32_t neap_sensors_add(neap_sensors *t, const char *name, size_t n, double min, double max);
+/* A special sensor's readings need more than limits (a scale, an offset): neap_sensors_plain says no to them. */
+void neap_sensors_set_special(neap_sensors *t, uint32_t place, bool special);
 uint32_t neap_sensors_find(const neap_sensors *t, const char *name, size_t n);
 /* Sets .sensor and the UNKNOWN, LOW, HIGH flags of every reading; returns how many have any of the flags. */
 size_t neap_sensors_check(const neap_sensors *t, neap_readings *b);
+/* The same, and true if nobody has to look closer: every reading is of a known, not special sensor, within its limits, untimed or with a time
+   from `oldest_us` to `newest_us`. */
+bool neap_sensors_plain(const neap_sensors *t, neap_readings *b, int64_t oldest_us, int64_t newest_us);
 #endif

@@ -104,6 +104,14 @@ static int batch_m_check(lua_State *L) {
     return 1;
 }
 
+/* plain(sensors, oldest_us, newest_us) -> true if no reading needs a closer look (and sets the flags as check does) */
+static int batch_m_plain(lua_State *L) {
+    neap_readings *b = decode_check_batch(L, 1);
+    neap_sensors *t = decode_check_sensors(L, 2);
+    lua_pushboolean(L, neap_sensors_plain(t, b, luaL_checkinteger(L, 3), luaL_checkinteger(L, 4)));
+    return 1;
+}
+
 static int batch_m_refuse(lua_State *L) {
     neap_readings *b = decode_check_batch(L, 1);
     neap_reading *r = check_reading(L, b, 2);
@@ -145,7 +153,8 @@ static int batch_m_echo(lua_State *L) {
         luaL_addstring(&out, "{\"sensor_name\":");
         luaL_addlstring(&out, name.data, name.len);
         luaL_addstring(&out, ",\"sensor_output\":");
-        luaL_addlstring(&out, number, neap_num_format(r->value, true, number));
+        if (r->raw && memchr(r->raw, '.', r->raw_len)) luaL_addlstring(&out, r->raw, r->raw_len); /* a float as it was written */
+        else luaL_addlstring(&out, number, neap_num_format(r->value, true, number));
         luaL_addchar(&out, '}');
     }
     luaL_addchar(&out, ']');
@@ -188,13 +197,14 @@ static int batch_mt_gc(lua_State *L) {
 
 neap_sensors *decode_check_sensors(lua_State *L, int idx) { return *(neap_sensors **)luaL_checkudata(L, idx, DECODE_SENSORS); }
 
-/* sensors:add(name[, min[, max]]) -> place */
+/* sensors:add(name[, min[, max[, special]]]) -> place */
 static int sensors_m_add(lua_State *L) {
     neap_sensors *t = decode_check_sensors(L, 1);
     size_t n;
     const char *name = luaL_checklstring(L, 2, &n);
     uint32_t place = neap_sensors_add(t, name, n, luaL_optnumber(L, 3, -HUGE_VAL), luaL_optnumber(L, 4, HUGE_VAL));
     if (!place) return luaL_error(L, "out of memory");
+    neap_sensors_set_special(t, place, lua_toboolean(L, 5));
     lua_pushinteger(L, place);
     return 1;
 }
@@ -216,7 +226,7 @@ static int sensors_mt_gc(lua_State *L) {
 }
 
 static const luaL_Reg batch_methods[] = {{"each", batch_m_each},         {"get", batch_m_get},       {"raw", batch_m_raw},
-                                         {"errors", batch_m_errors},     {"names", batch_m_names},   {"check", batch_m_check},
+                                         {"errors", batch_m_errors},     {"names", batch_m_names},   {"check", batch_m_check}, {"plain", batch_m_plain},
                                          {"refuse", batch_m_refuse},     {"echo", batch_m_echo},     {"set_time", batch_m_set_time},
                                          {"set_value", batch_m_set_value}, {NULL, NULL}};
 static const luaL_Reg batch_meta[] = {{"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {NULL, NULL}};

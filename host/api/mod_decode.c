@@ -198,7 +198,7 @@ static int decode_inflate(lua_State *L) {
     return 1;
 }
 
-/* sensors([list]) -> table of known sensors; list items are {name=, min=, max=} in order of their places. */
+/* sensors([list]) -> table of known sensors; list items are {name=, min=, max=, special=} in order of their places. */
 static int decode_sensors(lua_State *L) {
     if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -212,8 +212,11 @@ static int decode_sensors(lua_State *L) {
         lua_getfield(L, -2, "min");
         lua_getfield(L, -3, "max");
         const char *name = luaL_checklstring(L, -3, &n);
-        if (!neap_sensors_add(*t, name, n, luaL_optnumber(L, -2, -HUGE_VAL), luaL_optnumber(L, -1, HUGE_VAL))) return luaL_error(L, "out of memory");
-        lua_pop(L, 4);
+        uint32_t place = neap_sensors_add(*t, name, n, luaL_optnumber(L, -2, -HUGE_VAL), luaL_optnumber(L, -1, HUGE_VAL));
+        if (!place) return luaL_error(L, "out of memory");
+        lua_getfield(L, -4, "special");
+        neap_sensors_set_special(*t, place, lua_toboolean(L, -1));
+        lua_pop(L, 5);
     }
     lua_settop(L, 2);
     return 1;

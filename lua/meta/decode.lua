@@ -37,6 +37,13 @@ function batch:names() end
 ---@return integer flagged
 function batch:check(sensors) end
 
+---Like check, and true if no reading needs a closer look: all of known, not special sensors, within limits, untimed or timed between the two.
+---@param sensors neap.decode.sensors
+---@param oldest_us integer
+---@param newest_us integer
+---@return boolean
+function batch:plain(sensors, oldest_us, newest_us) end
+
 ---Refuses an accepted reading after all: it leaves the batch and is listed with its reason.
 ---@param i integer
 ---@param reason string
@@ -59,8 +66,9 @@ local sensors = {}
 ---@param name string
 ---@param min? number
 ---@param max? number
+---@param special? boolean batch:plain says no to its readings
 ---@return integer place 1-based; an old name keeps its place and gets the new limits
-function sensors:add(name, min, max) end
+function sensors:add(name, min, max, special) end
 
 ---@param name string
 ---@return integer? place
@@ -119,7 +127,7 @@ function decode.points(body, opts) end
 function decode.inflate(body, encoding, max_bytes) end
 
 ---A table of known sensors with their limits, for batch:check.
----@param list? {name: string, min?: number, max?: number}[]
+---@param list? {name: string, min?: number, max?: number, special?: boolean}[]
 ---@return neap.decode.sensors
 function decode.sensors(list) end
 

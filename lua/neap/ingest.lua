@@ -16,7 +16,7 @@ local ingest = {}
 
 local YEAR_2001_US <const> = 978307200000000
 local AHEAD_US <const> = 600 * 1000000 -- a clock this far ahead of ours is wrong rather than early
-local BAD_TIME <const>, LOW <const>, HIGH <const> = decode.BAD_TIME, decode.LOW, decode.HIGH
+local BAD_TIME <const>, LOW <const>, HIGH <const>, UNKNOWN <const> = decode.BAD_TIME, decode.LOW, decode.HIGH, decode.UNKNOWN
 
 --- Unique, increasing arrival times for readings that carry none. Each worker keeps to its own residue, so that two workers
 --- never give one sensor the same time (equal times would count as one reading sent twice).
@@ -53,10 +53,12 @@ end
 ---@field limits any the specs' names and ranges for neap.decode (ingest.limits)
 ---@field now_us integer
 ---@field stamp fun(): integer
+---@field whole? boolean the store takes a batch as it is (it has a journal), so one that needs no decision is not taken apart
 ---@field admit? fun(sensor: string): boolean, string? whether a sensor may be stored (the cap on unknown ones)
 
 ---@class neap.ingest.Taken
 ---@field order string[] sensors in the order of their first reading
+---@field batch? neap.decode.batch instead of pairs: all of it, as it came
 ---@field pairs table<string, (integer|number)[]> for each sensor: event time in microseconds, value, time, value, ...
 ---@field count integer
 ---@field notes table[] {index, sensor_name, note}: readings that are kept but worth a remark
@@ -69,7 +71,7 @@ function ingest.limits(specs)
     for i, spec in ipairs(specs.list) do
         local low, high = raw(spec.minimum, spec), raw(spec.maximum, spec)
         if spec.scale < 0 then low, high = high, low end
-        list[i] = {name = spec.name, min = low, max = high}
+        list[i] = {name = spec.name, min = low, max = high, special = spec.scale ~= 1 or spec.offset ~= 0}
     end
     return decode.sensors(list)
 end
@@ -81,7 +83,10 @@ end
 function ingest.judge(batch, context)
     local specs, stamp = context.specs, context.stamp
     local order, pairs_of, notes, count = {}, {}, {}, 0
-    batch:check(context.limits)
+    if batch:plain(context.limits, YEAR_2001_US, context.now_us + AHEAD_US) and context.whole then
+        -- Nothing to decide: it stays in C. Its readings without a time are stamped when it is stored.
+        return {batch = batch, order = batch:names(), pairs = pairs_of, count = batch.count, notes = notes}
+    end
     for i, name, value, time_us, flags, _, item in batch:each() do
         local pairs = pairs_of[name]
         if not pairs and context.admit then
@@ -106,6 +111,7 @@ function ingest.judge(batch, context)
         if not pairs then
             pairs = {}
             pairs_of[name], order[#order + 1] = pairs, name
+            if flags & UNKNOWN ~= 0 and context.whole then context.limits:add(name) end -- admitted: the next time it is known
         end
         local n = #pairs
         pairs[n + 1], pairs[n + 2] = time_us, value

@@ -66,7 +66,8 @@ local function furnish(here, opt, me, count)
     here.metrics = metrics_of(me, count)
     here.store:load_sensors()
     here.context = {
-        specs = here.specs, limits = ingest.limits(here.specs), stamp = ingest.stamper(neap.clock, me, count),
+        specs = here.specs, limits = ingest.limits(here.specs), whole = here.journal ~= nil,
+        stamp = here.journal and function() return here.journal:stamp() end or ingest.stamper(neap.clock, me, count),
         admit = function(name) return here.store:admit(name) end,
     }
     here.reload = reload.new {

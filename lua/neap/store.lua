@@ -113,7 +113,13 @@ end
 ---@return integer? position in the journal
 function Store:append(taken, source, once)
     if self.journal then
-        local position, applied = self.journal:append_pairs(taken.order, taken.pairs, {source = source, key = once, visible = VISIBLE_S})
+        local position, applied
+        local opts = {source = source, key = once, visible = VISIBLE_S}
+        if taken.batch then
+            position, applied = self.journal:append(taken.batch, opts)
+        else
+            position, applied = self.journal:append_pairs(taken.order, taken.pairs, opts)
+        end
         register(self, taken.order)
         return applied or not position, position
     end
