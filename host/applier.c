@@ -50,9 +50,10 @@ static void step_refused(neap_applier *a, int status, const neap_reply *r) {
     const char *text = r && r->type == NEAP_REPLY_ERROR ? r->str : neap_err_kind(status);
     a->drain = true;
     a->greeted = false;
-    a->generation++; /* what was registered in a step that failed may not be */
+    a->generation++;                                                    /* what was registered in a step that failed may not be */
     if (status == NEAP_ERR_REPLY && r && starts(r, "NOSCRIPT")) return; /* loaded again by the greeting */
-    bool person = status == NEAP_ERR_REPLY && r && (starts(r, "NEAP") || starts(r, "WRONGTYPE") || starts(r, "CROSSSLOT") || starts(r, "MOVED") || starts(r, "NOPERM"));
+    bool person = status == NEAP_ERR_REPLY && r &&
+                  (starts(r, "NEAP") || starts(r, "WRONGTYPE") || starts(r, "CROSSSLOT") || starts(r, "MOVED") || starts(r, "NOPERM"));
     applier_say(a, person ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY, "%s", text);
 }
 
@@ -97,8 +98,8 @@ static bool send_step(neap_applier *a) {
     if (to == a->pos) return false;
     if (damaged) {
         a->status.damaged_bytes += damaged;
-        applier_say(a, a->status.state, "%llu bytes of the journal %s before %llu are damaged and were passed over", (unsigned long long)damaged, a->uuid,
-                    (unsigned long long)to);
+        applier_say(a, a->status.state, "%llu bytes of the journal %s before %llu are damaged and were passed over", (unsigned long long)damaged,
+                    a->uuid, (unsigned long long)to);
     }
     flight *f = &a->flights[(a->first_flight + a->flying) % APPLIER_FLIGHTS];
     *f = (flight){.a = a, .own = a->own, .from = a->pos, .to = to, .readings = readings};
@@ -155,8 +156,10 @@ static void on_position(void *ud, int status, neap_reply *r) {
     bool lost = !a->stored && logs[i].first > 0 && logs[i].first != logs[i].end;
     if (at > logs[i].end || at < logs[i].first || lost) {
         applier_say(a, NEAP_APPLIER_STOPPED,
-                    "Redis has position %s%llu of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until that is put right",
-                    lost ? "nothing, not even " : "", (unsigned long long)at, a->uuid, (unsigned long long)logs[i].first, (unsigned long long)logs[i].end);
+                    "Redis has position %s%llu of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until "
+                    "that is put right",
+                    lost ? "nothing, not even " : "", (unsigned long long)at, a->uuid, (unsigned long long)logs[i].first,
+                    (unsigned long long)logs[i].end);
         applier_later(a);
         return;
     }
@@ -241,7 +244,8 @@ int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts
     a->report = o->report;
     a->ud = o->ud;
     a->generation = 1;
-    int err = !o->addr || !o->stream_prefix || !o->stream_suffix || !o->synthetic_suffix || !o->sensors_key || !o->state_key || !o->dead_key || !o->once_prefix
+    int err = !o->addr || !o->stream_prefix || !o->stream_suffix || !o->synthetic_suffix || !o->sensors_key || !o->state_key || !o->dead_key ||
+                      !o->once_prefix
                   ? NEAP_ERR_INVALID
                   : 0;
     if (!err && !((a->stream_prefix = strdup(o->stream_prefix)) && (a->stream_suffix = strdup(o->stream_suffix)) &&

@@ -6,7 +6,7 @@
 #include "host/record.h"
 
 enum {
-    APPLIER_FLIGHTS = 2,         /* steps under way: the next is built while Redis runs one. The positions chain them */
+    APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
     APPLIER_STEP_BYTES = 192 << 10, /* of journal read for a step */
     APPLIER_STEP_READINGS = 8000,
     APPLIER_ENTRY_PAIRS = 128, /* readings in one stream entry at most */
@@ -16,10 +16,10 @@ enum {
 
 extern const char applier_script[];
 
-typedef struct stream { /* one Redis stream that this applier has met */
-    uint32_t entries;   /* since its last trim */
+typedef struct stream {  /* one Redis stream that this applier has met */
+    uint32_t entries;    /* since its last trim */
     uint32_t registered; /* == applier->generation: its sensor's name has been sent */
-    uint32_t seen;      /* == step->unit: it is in the unit being built */
+    uint32_t seen;       /* == step->unit: it is in the unit being built */
     uint32_t group;
 } stream;
 

@@ -21,8 +21,8 @@ static int arg(step *s, const char *p, size_t n) {
 }
 
 static int arg_int(step *s, int64_t v) {
-    s->argc++;
-    return neap_resp_int(&s->args, v);
+    char text[NEAP_NUM_TEXT];
+    return arg(s, text, neap_num_format_int(v, text));
 }
 
 /* Finds or makes the stream of a sensor. Its 1-based place, 0 without memory. */
@@ -156,10 +156,10 @@ static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
     step *s = &a->step;
     char text[24], number[24];
     buf_clear(&s->wire);
-    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->argc) || neap_resp_str(&s->wire, "EVALSHA", 7) || neap_resp_str(&s->wire, a->sha, 40) ||
-              neap_resp_int(&s->wire, (int64_t)s->keyc + 3) || neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) ||
-              neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) || neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) ||
-              buf_add(&s->wire, s->keys.data, s->keys.len);
+    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->argc) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
+              neap_resp_str(&s->wire, a->sha, 40) || neap_resp_int(&s->wire, (int64_t)s->keyc + 3) ||
+              neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) || neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) ||
+              neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len);
     int n = a->stored || from ? snprintf(text, sizeof text, "%llu", (unsigned long long)from) : 0;
     if (!a->stored) n = 0; /* nothing stored for this log yet: the script expects nothing */
     int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);

@@ -140,7 +140,8 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
     if (r && r->type == NEAP_REPLY_ERROR) bad = r;
     else if (sha->type == NEAP_REPLY_ERROR) bad = sha;
     else if (id->type == NEAP_REPLY_ERROR) bad = id;
-    enum neap_applier_state s = bad == id && id->type == NEAP_REPLY_ERROR && strncmp(id->str, "WRONGTYPE", 9) == 0 ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY;
+    enum neap_applier_state s =
+        bad == id && id->type == NEAP_REPLY_ERROR && strncmp(id->str, "WRONGTYPE", 9) == 0 ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY;
     if (status || bad || !is_text(sha) || sha->len != 40) {
         applier_say(a, s, "%s", bad ? bad->str : "Redis did not answer the greeting");
     } else if (info(cluster, "cluster_enabled", 0) == 1) {
@@ -154,8 +155,9 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
         if (a->store_lost) {
             a->status.replays++;
             a->generation++;
-            applier_say(a, a->status.state, is_text(id) ? "this is another store than before: what the journal retains is applied to it from the start"
-                                                        : "the store has lost its identity, and with it its data: what the journal retains is applied again");
+            applier_say(a, a->status.state,
+                        is_text(id) ? "this is another store than before: what the journal retains is applied to it from the start"
+                                    : "the store has lost its identity, and with it its data: what the journal retains is applied again");
         }
         neap_reply_free(r);
         claim_store(a);
@@ -172,9 +174,9 @@ void applier_greet(neap_applier *a) {
     a->greeting = true;
     a->greeted = false;
     applier_distrust(a);
-    int err = COMMAND(&b, "SCRIPT", "LOAD", applier_script) || COMMAND(&b, "HGET", a->state_key, "store") || COMMAND(&b, "CONFIG", "GET", "appendonly") ||
-              COMMAND(&b, "CONFIG", "GET", "appendfsync") || COMMAND(&b, "CONFIG", "GET", "save") || COMMAND(&b, "INFO", "persistence") ||
-              COMMAND(&b, "INFO", "cluster");
+    int err = COMMAND(&b, "SCRIPT", "LOAD", applier_script) || COMMAND(&b, "HGET", a->state_key, "store") ||
+              COMMAND(&b, "CONFIG", "GET", "appendonly") || COMMAND(&b, "CONFIG", "GET", "appendfsync") || COMMAND(&b, "CONFIG", "GET", "save") ||
+              COMMAND(&b, "INFO", "persistence") || COMMAND(&b, "INFO", "cluster");
     if (err || send_batch(a, &b, 7, on_greeting)) {
         buf_free(&b);
         a->greeting = false;

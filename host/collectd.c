@@ -109,7 +109,10 @@ static slice base_name(neap_readings *b, const list *l, const neap_decode_opts *
 }
 
 static void add_list(neap_readings *b, uint32_t item, const list *l, const neap_decode_opts *o) {
-    const char *bad = l->bad ? l->bad : !l->part[HOST].n || !l->part[PLUGIN].n || !l->part[TYPE].n ? "host, plugin or type is missing" : !l->values ? "values is missing" : NULL;
+    const char *bad = l->bad                                                       ? l->bad
+                      : !l->part[HOST].n || !l->part[PLUGIN].n || !l->part[TYPE].n ? "host, plugin or type is missing"
+                      : !l->values                                                 ? "values is missing"
+                                                                                   : NULL;
     if (bad) {
         neap_readings_refuse(b, item, NULL, 0, bad);
         return;
@@ -189,7 +192,8 @@ static const char *add_values(neap_readings *b, uint32_t line, slice name, slice
     neap_num v;
     int64_t us = NEAP_NO_TIME;
     if (!colon) return "expected time:value";
-    if (!(colon - p == 1 && *p == 'N') && (!neap_num_text(p, (size_t)(colon - p), &v) || !neap_time_number(&v, &us))) return "the time is not a number (or N for now)";
+    if (!(colon - p == 1 && *p == 'N') && (!neap_num_text(p, (size_t)(colon - p), &v) || !neap_time_number(&v, &us)))
+        return "the time is not a number (or N for now)";
     for (size_t i = 0; colon; i++) {
         p = colon + 1;
         colon = memchr(p, ':', (size_t)(end - p));

@@ -114,8 +114,8 @@ static int make_own_log(neap_journal *j, uint32_t sequence, char *why, size_t wh
     if (getrandom(r, sizeof r, 0) != sizeof r) return explain(why, why_size, "cannot get random bytes");
     r[6] = (r[6] & 0x0F) | 0x40;
     r[8] = (r[8] & 0x3F) | 0x80;
-    snprintf(uuid, sizeof uuid, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7],
-             r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+    snprintf(uuid, sizeof uuid, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3], r[4], r[5], r[6],
+             r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
     jlog *g = make_log(j->path, sequence, uuid);
     if (!g) return NEAP_ERR_MEMORY;
     g->own = true;

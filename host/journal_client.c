@@ -184,7 +184,8 @@ int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap
     pthread_mutex_lock(&j->mutex);
     size_t more = sizeof head + n;
     if (j->closing) err = NEAP_ERR_CLOSED;
-    else if (j->stats.retained + j->pending.len + more > j->max_bytes || j->pending.len + more > JOURNAL_PENDING_MAX + NEAP_JOURNAL_RECORD_MAX) err = NEAP_ERR_FULL;
+    else if (j->stats.retained + j->pending.len + more > j->max_bytes || j->pending.len + more > JOURNAL_PENDING_MAX + NEAP_JOURNAL_RECORD_MAX)
+        err = NEAP_ERR_FULL;
     else if (buf_reserve(&j->pending, more)) err = NEAP_ERR_MEMORY;
     if (err) {
         j->stats.refused += err == NEAP_ERR_FULL;

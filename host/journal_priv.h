@@ -9,7 +9,7 @@ enum {
     JOURNAL_RECORD_HEAD = 12, /* a record with: magic, length, CRC */
     JOURNAL_PENDING_MAX = 64 << 20
 };
-#define JOURNAL_RECORD_MAGIC 0x314A524Eu /* "NRJ1" */
+#define JOURNAL_RECORD_MAGIC  0x314A524Eu /* "NRJ1" */
 #define JOURNAL_SEGMENT_MAGIC "NEAPJRN1"
 
 typedef struct jsegment {
@@ -25,10 +25,10 @@ typedef struct jlog {
     jsegment *segs;
     size_t seg_count, seg_cap;
     uint64_t end, released; /* released: nothing before it is needed */
-    bool own, broken; /* broken: the last segment must not be written to any more */
+    bool own, broken;       /* broken: the last segment must not be written to any more */
 } jlog;
 
-typedef struct jappend { /* one append on its way */
+typedef struct jappend {                        /* one append on its way */
     struct jappend *next, *prev_out, *next_out; /* next: in the writer's or the done list; _out: among the client's outstanding */
     neap_journal_client *client;
     neap_journal_cb cb;
@@ -66,7 +66,7 @@ void *journal_writer(void *j);
 void journal_deliver(jappend *list); /* hands finished appends to their clients' loops */
 /* journal_read.c */
 uint32_t journal_crc(const jlog *g, uint64_t pos, const char *data, uint32_t n);
-int journal_recover(jlog *g);        /* finds an older log's segments and its true end */
+int journal_recover(jlog *g); /* finds an older log's segments and its true end */
 void journal_free_log(jlog *g, bool delete_files);
 int journal_add_segment(jlog *g, uint64_t start, uint64_t end, int fd);
 void journal_segment_path(const jlog *g, uint64_t start, char *out, size_t size);

@@ -102,7 +102,8 @@ static uint64_t resync(const jlog *g, const jsegment *s, uint64_t from, int *err
 }
 
 /* Hands out the records of one segment from pos on. Returns 0 and moves *next; 1 if `each` had enough. */
-static int read_segment(const jlog *g, const jsegment *s, size_t max_bytes, neap_buf *b, neap_journal_each each, void *ud, uint64_t *next, uint64_t *skipped) {
+static int read_segment(const jlog *g, const jsegment *s, size_t max_bytes, neap_buf *b, neap_journal_each each, void *ud, uint64_t *next,
+                        uint64_t *skipped) {
     int err = load(s, *next, max_bytes, b);
     size_t at = 0;
     uint64_t base = *next;
@@ -160,7 +161,8 @@ static int find_segment(neap_journal *j, const char *uuid, uint64_t *at, jlog **
     return err;
 }
 
-int neap_journal_read(neap_journal *j, const char *uuid, uint64_t pos, size_t max_bytes, neap_journal_each each, void *ud, uint64_t *next, uint64_t *skipped) {
+int neap_journal_read(neap_journal *j, const char *uuid, uint64_t pos, size_t max_bytes, neap_journal_each each, void *ud, uint64_t *next,
+                      uint64_t *skipped) {
     neap_buf b = {0};
     uint64_t from = pos;
     int err = 0;

@@ -9,10 +9,11 @@
 enum { MEASUREMENT = 1, KEY = 2, VALUE = 4, HIGH = 8 }; /* the byte ends such a token; HIGH: needs a look at UTF-8 */
 
 static const uint8_t ends[256] = {
-    [0 ... 9] = MEASUREMENT | KEY, ['\n'] = MEASUREMENT | KEY | VALUE, [11 ... 12] = MEASUREMENT | KEY,
-    ['\r'] = MEASUREMENT | KEY | VALUE, [14 ... 31] = MEASUREMENT | KEY,
-    [' '] = MEASUREMENT | KEY | VALUE, [','] = MEASUREMENT | KEY | VALUE, ['='] = KEY, [127] = MEASUREMENT | KEY,
-    [128 ... 255] = HIGH,
+    [0 ... 9] = MEASUREMENT | KEY,     ['\n'] = MEASUREMENT | KEY | VALUE,
+    [11 ... 12] = MEASUREMENT | KEY,   ['\r'] = MEASUREMENT | KEY | VALUE,
+    [14 ... 31] = MEASUREMENT | KEY,   [' '] = MEASUREMENT | KEY | VALUE,
+    [','] = MEASUREMENT | KEY | VALUE, ['='] = KEY,
+    [127] = MEASUREMENT | KEY,         [128 ... 255] = HIGH,
 };
 
 void neap_lp_init(neap_lp *l, const char *s, size_t n, int64_t unit_ns) {

@@ -23,8 +23,8 @@ typedef enum neap_lp_type { NEAP_LP_FLOAT, NEAP_LP_INT, NEAP_LP_UINT, NEAP_LP_BO
 typedef struct neap_lp_field {
     neap_lp_slice key, text; /* text: the value as written, without quotes and type letter */
     neap_lp_type type;
-    double d;   /* FLOAT, INT, UINT */
-    int64_t i;  /* INT; UINT's bits; BOOL: 0 or 1 */
+    double d;  /* FLOAT, INT, UINT */
+    int64_t i; /* INT; UINT's bits; BOOL: 0 or 1 */
 } neap_lp_field;
 
 typedef struct neap_lp {
@@ -34,7 +34,7 @@ typedef struct neap_lp {
     size_t tag_count, field_count;
     bool has_time;
     int64_t time_ns;
-    uint32_t line; /* where the point starts, 1-based */
+    uint32_t line;     /* where the point starts, 1-based */
     const char *error; /* why the last line was refused */
     /* private */
     const char *p, *end;

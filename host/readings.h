@@ -12,12 +12,12 @@
 #define NEAP_NO_TIME INT64_MIN
 enum { NEAP_NAME_MAX = 200, NEAP_READINGS_INLINE = 4, NEAP_REFUSALS_KEPT = 1000 };
 
-enum { /* neap_reading.flags */
-    NEAP_READING_BAD_TIME = 1, /* the item carried a time that nobody can read: it counts as untimed */
-    NEAP_READING_UNKNOWN = 2,  /* set by neap_sensors_check: not in the table */
-    NEAP_READING_LOW = 4,
-    NEAP_READING_HIGH = 8,
-    NEAP_READING_REFUSED = 16  /* set by neap_readings_drop: everybody passes it over */
+enum {                            /* neap_reading.flags */
+       NEAP_READING_BAD_TIME = 1, /* the item carried a time that nobody can read: it counts as untimed */
+       NEAP_READING_UNKNOWN = 2,  /* set by neap_sensors_check: not in the table */
+       NEAP_READING_LOW = 4,
+       NEAP_READING_HIGH = 8,
+       NEAP_READING_REFUSED = 16 /* set by neap_readings_drop: everybody passes it over */
 };
 
 typedef struct neap_reading {
@@ -41,14 +41,14 @@ typedef struct neap_refusal {
 typedef struct neap_readings {
     neap_reading *at;
     size_t count, cap, dropped; /* of count, so many were refused later by neap_readings_drop */
-    neap_refusal *refused; /* the first NEAP_REFUSALS_KEPT */
+    neap_refusal *refused;      /* the first NEAP_REFUSALS_KEPT */
     size_t refused_kept, refused_cap, refused_count;
-    size_t items;        /* items (or lines) seen, good and bad */
-    size_t skipped;      /* values that are no readings and no faults: texts, switches, nulls */
-    const char *shape;   /* "array", "object", "lines", "telemetry", "line protocol", "collectd" */
-    char error[200];     /* why the whole body was refused, after NEAP_ERR_INVALID */
+    size_t items;      /* items (or lines) seen, good and bad */
+    size_t skipped;    /* values that are no readings and no faults: texts, switches, nulls */
+    const char *shape; /* "array", "object", "lines", "telemetry", "line protocol", "collectd" */
+    char error[200];   /* why the whole body was refused, after NEAP_ERR_INVALID */
     uint32_t error_line;
-    bool memory;         /* an allocation failed: the batch is not to be used */
+    bool memory; /* an allocation failed: the batch is not to be used */
     struct neap_readings_chunk *arena;
     neap_reading few[NEAP_READINGS_INLINE];
 } neap_readings;

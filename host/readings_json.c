@@ -22,8 +22,8 @@ typedef struct item {
     size_t first, refused, refused_kept; /* where the batch stood before */
     bool kit, inner, has_time, bad_time;
     int64_t time_us;
-    slice name, alias;  /* .s NULL: not seen */
-    const char *bad;    /* why the kit's value is none; NULL if it is one */
+    slice name, alias; /* .s NULL: not seen */
+    const char *bad;   /* why the kit's value is none; NULL if it is one */
     bool has_value, bad_name;
     neap_num value;
     slice raw;
@@ -220,7 +220,10 @@ static void finish(decoder *d, item *it) {
         b->refused_count = it->refused;
         b->refused_kept = it->refused_kept;
         slice name = it->name.s ? it->name : it->alias;
-        const char *bad = it->bad_name ? "sensor_name is not a text" : !name.s ? "sensor_name is missing" : !it->has_value ? "sensor_output is missing" : it->bad;
+        const char *bad = it->bad_name     ? "sensor_name is not a text"
+                          : !name.s        ? "sensor_name is missing"
+                          : !it->has_value ? "sensor_output is missing"
+                                           : it->bad;
         if (bad) neap_readings_refuse(b, it->index, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
         else add(d, it, full_name(d, (slice){NULL, 0}, name), it->value, it->raw, 0);
     } else if (it->inner) {

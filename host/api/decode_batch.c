@@ -184,7 +184,8 @@ static int batch_mt_index(lua_State *L) {
 
 static int batch_mt_tostring(lua_State *L) {
     neap_readings *b = decode_check_batch(L, 1);
-    lua_pushfstring(L, "neap.decode.batch (%s: %d readings, %d refused)", b->shape ? b->shape : "empty", (int)(b->count - b->dropped), (int)b->refused_count);
+    lua_pushfstring(L, "neap.decode.batch (%s: %d readings, %d refused)", b->shape ? b->shape : "empty", (int)(b->count - b->dropped),
+                    (int)b->refused_count);
     return 1;
 }
 
@@ -225,10 +226,18 @@ static int sensors_mt_gc(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg batch_methods[] = {{"each", batch_m_each},         {"get", batch_m_get},       {"raw", batch_m_raw},
-                                         {"errors", batch_m_errors},     {"names", batch_m_names},   {"check", batch_m_check}, {"plain", batch_m_plain},
-                                         {"refuse", batch_m_refuse},     {"echo", batch_m_echo},     {"set_time", batch_m_set_time},
-                                         {"set_value", batch_m_set_value}, {NULL, NULL}};
+static const luaL_Reg batch_methods[] = {{"each", batch_m_each},
+                                         {"get", batch_m_get},
+                                         {"raw", batch_m_raw},
+                                         {"errors", batch_m_errors},
+                                         {"names", batch_m_names},
+                                         {"check", batch_m_check},
+                                         {"plain", batch_m_plain},
+                                         {"refuse", batch_m_refuse},
+                                         {"echo", batch_m_echo},
+                                         {"set_time", batch_m_set_time},
+                                         {"set_value", batch_m_set_value},
+                                         {NULL, NULL}};
 static const luaL_Reg batch_meta[] = {{"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {NULL, NULL}};
 static const luaL_Reg sensors_methods[] = {{"add", sensors_m_add}, {"find", sensors_m_find}, {NULL, NULL}};
 

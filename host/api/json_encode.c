@@ -138,9 +138,10 @@ static int encode_object(encoder *e, int t, int marked, frame *up) {
         while (lua_next(L, t)) {
             int top = lua_gettop(L), kt = lua_type(L, top - 1);
             if (kt != LUA_TSTRING && !(marked && kt == LUA_TNUMBER))
-                return refuse(e, up, kt == LUA_TNUMBER ? "this table is neither a list 1..n nor an object with string keys; "
-                                                         "json.object(t) writes number keys as strings"
-                                                       : "a key of this table is neither a string nor a number");
+                return refuse(e, up,
+                              kt == LUA_TNUMBER ? "this table is neither a list 1..n nor an object with string keys; "
+                                                  "json.object(t) writes number keys as strings"
+                                                : "a key of this table is neither a string nor a number");
             if ((err = encode_member(e, top - 1, top, first, up))) return err;
             first = 0;
             lua_pop(L, 1);

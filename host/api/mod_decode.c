@@ -23,8 +23,8 @@ static int64_t check_precision(lua_State *L, int idx) {
     static const struct {
         const char *name;
         int64_t ns;
-    } units[] = {{"ns", 1},         {"n", 1},           {"us", 1000},           {"u", 1000},           {"\xC2\xB5s", 1000},
-                 {"ms", 1000000},   {"s", 1000000000}, {"m", 60000000000},     {"h", 3600000000000}};
+    } units[] = {{"ns", 1},       {"n", 1},          {"us", 1000},       {"u", 1000},         {"\xC2\xB5s", 1000},
+                 {"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000}, {"h", 3600000000000}};
     const char *p = luaL_optstring(L, idx, "ns");
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (strcmp(p, units[i].name) == 0) return units[i].ns;
@@ -189,8 +189,9 @@ static int decode_inflate(lua_State *L) {
     if (err) {
         rt_error how = {.kind = neap_err_kind(err), .sent = -1};
         err_push(L, &how, "inflate: %s",
-                 err == NEAP_ERR_FULL ? "the body unpacks to more than is allowed" : err == NEAP_ERR_UNSUPPORTED ? "only gzip and deflate are understood"
-                                                                                                                 : "the body is damaged or cut short");
+                 err == NEAP_ERR_FULL          ? "the body unpacks to more than is allowed"
+                 : err == NEAP_ERR_UNSUPPORTED ? "only gzip and deflate are understood"
+                                               : "the body is damaged or cut short");
         return fail(L);
     }
     lua_pushlstring(L, out->data ? out->data : "", out->len);
@@ -242,10 +243,9 @@ static int decode_time(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg functions[] = {{"json", decode_json},         {"ndjson", decode_ndjson}, {"lines", decode_lines},
-                                     {"collectd", decode_collectd}, {"putval", decode_putval}, {"points", decode_points},
-                                     {"inflate", decode_inflate},   {"sensors", decode_sensors}, {"time", decode_time},
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"json", decode_json},     {"ndjson", decode_ndjson},   {"lines", decode_lines},     {"collectd", decode_collectd}, {"putval", decode_putval},
+    {"points", decode_points}, {"inflate", decode_inflate}, {"sensors", decode_sensors}, {"time", decode_time},         {NULL, NULL}};
 
 int luaopen_neap_decode(lua_State *L);
 int luaopen_neap_decode(lua_State *L) {

@@ -157,8 +157,10 @@ static int append_scratch(lua_State *L, ujournal *u, const append_opts *o) {
     if (err) {
         wait_unref(w);
         rt_error how = {.kind = neap_err_kind(err), .retryable = err == NEAP_ERR_FULL, .sent = 0};
-        return err_raise(L, &how, err == NEAP_ERR_FULL ? "journal.append: the journal is full (Redis is behind, and its bound is reached); try again later"
-                                                       : "journal.append: %s", neap_err_kind(err));
+        return err_raise(L, &how,
+                         err == NEAP_ERR_FULL ? "journal.append: the journal is full (Redis is behind, and its bound is reached); try again later"
+                                              : "journal.append: %s",
+                         neap_err_kind(err));
     }
     return wait_park(L, w, append_done);
 }
@@ -322,8 +324,10 @@ static int journal_m_stamp(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"append", journal_m_append}, {"append_pairs", journal_m_append_pairs}, {"wait", journal_m_wait}, {"apply", journal_m_apply},
-                                   {"stats", journal_m_stats},   {"stamp", journal_m_stamp},               {"close", journal_m_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"append", journal_m_append}, {"append_pairs", journal_m_append_pairs},
+                                   {"wait", journal_m_wait},     {"apply", journal_m_apply},
+                                   {"stats", journal_m_stats},   {"stamp", journal_m_stamp},
+                                   {"close", journal_m_close},   {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__gc", journal_m_close}, {"__close", journal_m_close}, {NULL, NULL}};
 
 int luaopen_neap_journal_core(lua_State *L);

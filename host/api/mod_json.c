@@ -183,8 +183,8 @@ static const luaL_Reg functions[] = {{"encode", json_encode}, {"decode", json_de
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_json(lua_State *L) {
     lua_settop(L, 0);
-    push_mark(L, "array", "json.array");   /* 1 */
-    push_mark(L, "object", "json.object"); /* 2 */
+    push_mark(L, "array", "json.array");              /* 1 */
+    push_mark(L, "object", "json.object");            /* 2 */
     neap_buf *b = lua_newuserdatauv(L, sizeof *b, 0); /* 3 */
     *b = (neap_buf){0};
     lua_createtable(L, 0, 1);

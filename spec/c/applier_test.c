@@ -22,8 +22,8 @@ static void server_start(const char *aof, const char *mode) {
     if ((server = fork()) == 0) {
         char log[80];
         snprintf(log, sizeof log, "%s/redis.log", dir);
-        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--appendonly", aof, "--appendfsync", mode, "--save", "",
-               "--logfile", log, (char *)NULL);
+        execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--dir", dir, "--appendonly", aof, "--appendfsync", mode,
+               "--save", "", "--logfile", log, (char *)NULL);
         _exit(127);
     }
     for (int i = 0; i < 3000; i++) {
@@ -49,7 +49,10 @@ static long long ask(const char *fmt, ...) {
     va_start(ap, fmt);
     redisReply *r = redisvCommand(cli, fmt, ap);
     va_end(ap);
-    long long n = !r || r->type == REDIS_REPLY_ERROR ? -1 : r->type == REDIS_REPLY_INTEGER ? r->integer : r->type == REDIS_REPLY_STRING ? atoll(r->str) : 0;
+    long long n = !r || r->type == REDIS_REPLY_ERROR ? -1
+                  : r->type == REDIS_REPLY_INTEGER   ? r->integer
+                  : r->type == REDIS_REPLY_STRING    ? atoll(r->str)
+                                                     : 0;
     if (r && r->type == REDIS_REPLY_ERROR) printf("redis: %s\n", r->str);
     if (r) freeReplyObject(r);
     return n;
@@ -87,9 +90,18 @@ static void host_start(host *h, bool applier) {
     CHECK(neap_journal_attach(h->j, &h->loop, &h->c) == 0);
     if (!applier) return;
     neap_redis_addr addr = {.path = sock};
-    neap_applier_opts o = {.addr = &addr, .stream_prefix = "neap:{", .stream_suffix = "}:readings", .synthetic_suffix = "}:synthetic", .sensors_key = "neap:sensors",
-                           .state_key = "neap:journal", .dead_key = "neap:dead", .once_prefix = "neap:once:", .keep = 1000000, .timeout_ms = 400,
-                           .report = on_report, .ud = h};
+    neap_applier_opts o = {.addr = &addr,
+                           .stream_prefix = "neap:{",
+                           .stream_suffix = "}:readings",
+                           .synthetic_suffix = "}:synthetic",
+                           .sensors_key = "neap:sensors",
+                           .state_key = "neap:journal",
+                           .dead_key = "neap:dead",
+                           .once_prefix = "neap:once:",
+                           .keep = 1000000,
+                           .timeout_ms = 400,
+                           .report = on_report,
+                           .ud = h};
     CHECK(neap_applier_start(&h->loop, h->j, &o, &h->a) == 0);
     neap_applier *second = NULL;
     CHECK(neap_applier_start(&h->loop, h->j, &o, &second) == NEAP_ERR_FULL && !second, "one applier a journal");
@@ -318,7 +330,8 @@ static void test_replay(void) {
 static void test_record(void) {
     neap_readings b;
     neap_readings_init(&b);
-    const char *body = "[{\"sensor_name\":\"a\",\"sensor_output\":1.50,\"ts\":7},{\"sensor_name\":\"a\",\"sensor_output\":\" 2 \"},{\"sensor_name\":\"b\",\"sensor_output\":3}]";
+    const char *body = "[{\"sensor_name\":\"a\",\"sensor_output\":1.50,\"ts\":7},{\"sensor_name\":\"a\",\"sensor_output\":\" 2 "
+                       "\"},{\"sensor_name\":\"b\",\"sensor_output\":3}]";
     neap_buf out = {0};
     CHECK(neap_readings_json(&b, body, strlen(body), NULL) == 0);
     neap_record_opts o = {.key = "k", .key_len = 1, .synthetic = true};

@@ -222,7 +222,9 @@ static void test_flips(void) {
         close(fd);
         start(&b, 0, 20000);
         uint64_t skipped = read_all(b.j, 1 + rnd() % 9000, true);
-        if (at >= 64) CHECK(t.count == 499 && t.wrong == 0 && skipped >= 16 && skipped <= 316, "round %d: %u read, %llu skipped", round, t.count, (unsigned long long)skipped);
+        if (at >= 64)
+            CHECK(t.count == 499 && t.wrong == 0 && skipped >= 16 && skipped <= 316, "round %d: %u read, %llu skipped", round, t.count,
+                  (unsigned long long)skipped);
         else CHECK(t.count == 500 && t.wrong == 0 && skipped == 0, "a segment's head is not needed to read it");
         stop(&b);
         CHECK(entries() == 0);
@@ -236,7 +238,8 @@ static void test_flips(void) {
     if (!segment(2, path, sizeof path) || unlink(path)) exit(2);
     start(&b, 0, 20000);
     uint64_t gap = read_all(b.j, 4000, true);
-    CHECK(gap > 19000 && t.count > 300 && t.count < 450 && t.wrong == 0, "%llu skipped, %u read, %u wrong", (unsigned long long)gap, t.count, t.wrong);
+    CHECK(gap > 19000 && t.count > 300 && t.count < 450 && t.wrong == 0, "%llu skipped, %u read, %u wrong", (unsigned long long)gap, t.count,
+          t.wrong);
     stop(&b);
     wipe();
 }

@@ -8,11 +8,13 @@ static const struct {
     const char *pick, *text;
     size_t count, refused;
 } samples[] = {
-    {neap_readings_json, "\x05", "[{\"sensor_name\":\"t\",\"sensor_output\":\"21.5\",\"ts\":\"2023-11-14T22:13:20Z\"},{\"values\":{\"a\":1},\"ts\":1},3]", 2, 1},
+    {neap_readings_json, "\x05",
+     "[{\"sensor_name\":\"t\",\"sensor_output\":\"21.5\",\"ts\":\"2023-11-14T22:13:20Z\"},{\"values\":{\"a\":1},\"ts\":1},3]", 2, 1},
     {neap_readings_json, "\x05", "{\"\\u0061\":1,\"b\":{\"c\":2e0},\"d\":\"nan\",\"e\":[{}]}", 2, 2},
     {neap_readings_ndjson, "\x01", "{\"t\":1}\n\n{\"t\":}\n{\"sensordatavalues\":[{\"value_type\":\"P1\",\"value\":\"7\"}]}", 2, 1},
     {neap_readings_lines, "\x02", "w,r=b,c=a value=21.5,hum=40i,on=t,s=\"x\ny\" 17\n# note\nm\\ x v=1u,w=-.5e3\nbad\n", 4, 1},
-    {neap_readings_collectd, "\x03", "[{\"values\":[2.5,null],\"dsnames\":[\"a\",\"value\"],\"time\":1.5,\"host\":\"h\",\"plugin\":\"p\",\"type\":\"t\"},{}]", 1, 1},
+    {neap_readings_collectd, "\x03",
+     "[{\"values\":[2.5,null],\"dsnames\":[\"a\",\"value\"],\"time\":1.5,\"host\":\"h\",\"plugin\":\"p\",\"type\":\"t\"},{}]", 1, 1},
     {neap_readings_putval, "\x04", "PUTVAL \"h/a b/c\" interval=1 1700000000.5:2.48:U:1 N:7\nNOTHING\n", 3, 1},
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
@@ -25,8 +27,8 @@ int main(void) {
         neap_readings b;
         neap_readings_init(&b);
         int err = samples[i].decode(&b, text, n, NULL);
-        CHECK(err == 0 && b.count == samples[i].count && b.refused_count == samples[i].refused, "sample %d: %d, %zu readings, %zu refused %s", i, err, b.count,
-              b.refused_count, b.error);
+        CHECK(err == 0 && b.count == samples[i].count && b.refused_count == samples[i].refused, "sample %d: %d, %zu readings, %zu refused %s", i, err,
+              b.count, b.refused_count, b.error);
         neap_readings_free(&b);
         uint8_t buf[512];
         memcpy(buf, samples[i].pick, 1);
