@@ -74,7 +74,7 @@ local function reporter()
     end
     local bar = term.progress {label = "training", total = opt.epochs}
     return function(e, best)
-        bar:update(e.epoch, ("Epoch %d/%d - loss: %.6f - validation: %.6f, best at %d"):format(e.epoch, opt.epochs, e.loss, e.validation, best))
+        bar:update(e.epoch, ("loss %.4f, validation %.4f, best at %d"):format(e.loss, e.validation, best))
     end, function() bar:done() end
 end
 

@@ -114,6 +114,13 @@ local function post_all(url, chosen)
     end
     bar:done(("posted   %d readings in %s, %.0f a second, each batch on disk before its 200"):format(sent,
         plural(math.ceil(#list / BATCH), "request"), sent / (task.now() - started)))
+    -- Everything is on disk; Redis takes it from the journal, usually before the answer, under load a moment later.
+    local deadline = task.now() + 10
+    while task.now() < deadline do
+        local journal = http.get(url .. "/health"):json().journal
+        if not journal or journal.behind == 0 then break end
+        task.sleep(0.05)
+    end
     return sent
 end
 
