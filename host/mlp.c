@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)NEAP_KERN_MEMORY == (int)NEAP_ERR_MEMORY && (int)NEAP_KERN_INVALID == (int)NEAP_ERR_INVALID &&
+                   (int)NEAP_KERN_IO == (int)NEAP_ERR_IO && (int)NEAP_KERN_CANCELLED == (int)NEAP_ERR_CANCELLED &&
+                   (int)NEAP_KERN_UNSUPPORTED == (int)NEAP_ERR_UNSUPPORTED,
+               "kernels/ and host/ speak of the same errors");
+
 const char *const neap_act_names[] = {"linear", "relu", "leaky_relu", "tanh", "gelu", NULL};
 const char *const neap_loss_names[] = {"mse", "mae", "huber", NULL};
 const char *const neap_opt_names[] = {"adam", "adamw", "sgd", NULL};

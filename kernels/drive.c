@@ -5,7 +5,6 @@
 #include "kernels/formulas.h"
 #include "kernels/drive.h"
 #include "kernels/team.h"
-#include "host/err.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -37,7 +36,7 @@ static int predict_one(const neap_kernels *k, neap_predict_job *j, neap_work *wo
     int direct =
         j->data->x && !j->loss && net->ldx == j->data->ldx && !(net->layer[0].narrow && net->in < net->ldx); /* rows already laid out: no copy */
     double sum = 0.0;
-    if (j->loss && j->data->x && !j->data->y) return NEAP_ERR_INVALID;
+    if (j->loss && j->data->x && !j->data->y) return NEAP_KERN_INVALID;
     for (int64_t at = 0; at < j->data->n; at += work->rows) {
         int rows = j->data->n - at < work->rows ? (int)(j->data->n - at) : work->rows;
         const float *x = work->x;
@@ -47,7 +46,7 @@ static int predict_one(const neap_kernels *k, neap_predict_job *j, neap_work *wo
         else k->gather(net, j->data, NULL, at, rows, work->x, j->loss ? work->y : NULL);
         k->forward(net, j->w, x, ldx, rows, out, work);
         if (j->loss) sum += loss_of(j->hyper, out, work->y, (int64_t)rows * net->out);
-        if ((at / work->rows) % 64 == 63 && polled(p)) return NEAP_ERR_CANCELLED;
+        if ((at / work->rows) % 64 == 63 && polled(p)) return NEAP_KERN_CANCELLED;
     }
     if (j->loss) *j->loss = j->data->n ? sum / ((double)j->data->n * net->out) : NAN;
     return 0;
@@ -58,7 +57,7 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
     int64_t n = j->train->n;
     j->best_loss = INFINITY;
     j->best_epoch = j->epochs_done = 0;
-    if (n < 1 || n >= UINT32_MAX || j->batch < 1 || (j->train->x && !j->train->y)) return NEAP_ERR_INVALID;
+    if (n < 1 || n >= UINT32_MAX || j->batch < 1 || (j->train->x && !j->train->y)) return NEAP_KERN_INVALID;
     for (int e = 0; e < j->epochs; e++) {
         neap_perm perm;
         neap_perm_init(&perm, (uint32_t)n, j->seed, (uint64_t)(j->epoch0 + e));
@@ -68,7 +67,7 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
             if (j->shuffle) k->shuffle(&perm, (uint32_t)at, rows, work->index);
             k->gather(net, j->train, j->shuffle ? work->index : NULL, at, rows, work->x, work->y);
             sum += k->step(net, j->hyper, j->state, work->x, net->ldx, work->y, rows, work);
-            if (step % 64 == 63 && polled(p)) return NEAP_ERR_CANCELLED;
+            if (step % 64 == 63 && polled(p)) return NEAP_KERN_CANCELLED;
         }
         if (j->train_loss) j->train_loss[e] = sum / ((double)n * net->out);
         j->epochs_done = e + 1;
@@ -86,7 +85,7 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
                 break;
             }
         }
-        if (polled(p)) return NEAP_ERR_CANCELLED;
+        if (polled(p)) return NEAP_KERN_CANCELLED;
     }
     return 0;
 }
@@ -121,7 +120,7 @@ static void crew_run(crew *c, neap_team *team) {
     while ((i = atomic_fetch_add(&c->next, 1)) < c->n) {
         int *status = c->train ? &c->train[i].status : &c->predict[i].status, rows = job_rows(c, i), rc = 0;
         neap_work *work = c->train ? c->train[i].work : c->predict[i].work;
-        if (crew_poll(c)) rc = NEAP_ERR_CANCELLED;
+        if (crew_poll(c)) rc = NEAP_KERN_CANCELLED;
         if (!rc && (!work || work->rows < rows || team)) {
             work = &ours;
             if (carved != job_net(c, i) || ours.rows < rows) {

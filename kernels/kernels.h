@@ -17,6 +17,9 @@
 #define NEAP_LANES       16 /* rows are padded to this many floats with zeros; also the lane count of dot products and sums */
 #define NEAP_CHUNK       64 /* samples that go through forward and backward together: activations stay in L2 */
 
+/* What functions here return: 0, or these. Same numbers as NEAP_ERR_* above in host/, which host/mlp.c checks while compiling. */
+enum { NEAP_KERN_MEMORY = -1, NEAP_KERN_INVALID = -2, NEAP_KERN_IO = -3, NEAP_KERN_CANCELLED = -6, NEAP_KERN_UNSUPPORTED = -13 };
+
 enum { NEAP_ACT_LINEAR, NEAP_ACT_RELU, NEAP_ACT_LEAKY_RELU, NEAP_ACT_TANH, NEAP_ACT_GELU, NEAP_ACT_COUNT };
 enum { NEAP_LOSS_MSE, NEAP_LOSS_MAE, NEAP_LOSS_HUBER, NEAP_LOSS_COUNT };
 enum { NEAP_OPT_ADAM, NEAP_OPT_ADAMW, NEAP_OPT_SGD, NEAP_OPT_COUNT };
@@ -119,7 +122,7 @@ typedef struct neap_train_job {
     double *train_loss, *val_loss; /* [epochs], or NULL */
     double best_loss;              /* out: best validation loss */
     int epochs_done, best_epoch;   /* out; best_epoch counts from 1, 0 = none */
-    int status;                    /* out: 0, NEAP_ERR_CANCELLED, or NEAP_ERR_INVALID for an empty data set */
+    int status;                    /* out: 0, NEAP_KERN_CANCELLED, or NEAP_KERN_INVALID for an empty data set */
 } neap_train_job;
 
 /* One model's scoring: out[n][net->out]; with `loss` also the mean loss of the job's data (hyper chooses which). */
@@ -134,7 +137,7 @@ typedef struct neap_predict_job {
     int status;
 } neap_predict_job;
 
-/* Called between batches (training) or blocks (scoring), from any compute thread; nonzero ends the work with NEAP_ERR_CANCELLED. */
+/* Called between batches (training) or blocks (scoring), from any compute thread; nonzero ends the work with NEAP_KERN_CANCELLED. */
 typedef struct neap_progress {
     int (*poll)(void *ud);
     void *ud;
@@ -169,7 +172,7 @@ typedef struct neap_kernels {
     uint32_t abi;
     const char *name; /* "scalar", "avx2", "avx512", "cuda" */
 
-    /* mlp, whole jobs: n models over `threads` threads (CPU) or one launch (CUDA). Returns 0 or the first job's NEAP_ERR_*; each job has its status.
+    /* mlp, whole jobs: n models over `threads` threads (CPU) or one launch (CUDA). Returns 0 or the first job's NEAP_KERN_*; each job has its status.
      */
     int (*train)(const struct neap_kernels *k, neap_train_job *jobs, size_t n, int threads, const neap_progress *p);
     int (*predict)(const struct neap_kernels *k, neap_predict_job *jobs, size_t n, int threads, const neap_progress *p);
@@ -199,7 +202,7 @@ double neap_kernels_peak(const neap_kernels *k, double seconds);
 
 /* ---- net.c: layout ---- */
 
-/* Lays out a network of `layers` dense layers; sizes[0] inputs, sizes[layers] outputs; the last layer is linear. Returns 0 or NEAP_ERR_INVALID. */
+/* Lays out a network of `layers` dense layers; sizes[0] inputs, sizes[layers] outputs; the last layer is linear. Returns 0 or NEAP_KERN_INVALID. */
 int neap_net_init(neap_net *net, const int *sizes, int layers, int act, float leak);
 
 /* Fills w with PyTorch's default: uniform in +-1/sqrt(inputs) for weights and biases, from a counter-based generator; padding zero. */
@@ -210,7 +213,7 @@ void neap_net_export(const neap_net *net, const float *w, int layer, float *weig
 void neap_net_import(const neap_net *net, float *w, int layer, const float *weight, const float *bias);
 
 /* Carves scratch (zeroed) for batches of `rows` samples, of which `deep` pass through the layers together (at least NEAP_CHUNK or all). Returns 0 or
-   NEAP_ERR_MEMORY; free with neap_work_free. */
+   NEAP_KERN_MEMORY; free with neap_work_free. */
 int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep);
 void neap_work_free(neap_work *work);
 

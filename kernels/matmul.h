@@ -5,7 +5,6 @@
 #define NEAP_MATMUL_H
 #include <pthread.h>
 #include <stdlib.h>
-#include "host/err.h"
 
 #define MM_K 256             /* depth of a panel */
 #define MM_M 96              /* rows of a packed block of a */
@@ -44,7 +43,7 @@ static void *mm_part(void *arg) {
     int strips = (j->n + MM_N - 1) / MM_N;
     float *bp = aligned_alloc(64, (size_t)strips * MM_N * MM_K * sizeof(float)), *ap = aligned_alloc(64, MM_M * MM_K * sizeof(float));
     float *cp = aligned_alloc(64, MM_M * MM_N * sizeof(float));
-    j->status = bp && ap && cp ? 0 : NEAP_ERR_MEMORY;
+    j->status = bp && ap && cp ? 0 : NEAP_KERN_MEMORY;
     for (int k0 = 0; !j->status && k0 < j->k; k0 += MM_K) {
         int depth = j->k - k0 < MM_K ? j->k - k0 : MM_K;
         mm_pack_b(j, k0, depth, bp);
@@ -71,7 +70,7 @@ static void *mm_part(void *arg) {
     return NULL;
 }
 
-/* k may be 0: c becomes zero. Returns 0 or NEAP_ERR_MEMORY. */
+/* k may be 0: c becomes zero. Returns 0 or NEAP_KERN_MEMORY. */
 static int simd_gemm(int m, int n, int k, const float *a, long a_row, long a_col, const float *b, long b_row, long b_col, float *c, long ldc,
                      int threads) {
     if (b_col == 1 && n % 16 == 0 && k > 0 && k <= 256 && n <= 256 && (double)m * n * k < 1e7) { /* all in L2 as it lies */

@@ -1,7 +1,6 @@
 /* net.c: where a network's numbers lie in memory. Rows are padded to NEAP_LANES floats so that no kernel has a ragged edge; padding is zero and stays
    zero through training (its gradients are zero), which every backend relies on. */
 #include "kernels/kernels.h"
-#include "host/err.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +9,9 @@ static long padded(long n) { return (n + NEAP_LANES - 1) / NEAP_LANES * NEAP_LAN
 
 int neap_net_init(neap_net *net, const int *sizes, int layers, int act, float leak) {
     memset(net, 0, sizeof *net);
-    if (layers < 1 || layers > NEAP_MAX_LAYERS || act < 0 || act >= NEAP_ACT_COUNT) return NEAP_ERR_INVALID;
+    if (layers < 1 || layers > NEAP_MAX_LAYERS || act < 0 || act >= NEAP_ACT_COUNT) return NEAP_KERN_INVALID;
     for (int i = 0; i <= layers; i++)
-        if (sizes[i] < 1 || sizes[i] > (1 << 16)) return NEAP_ERR_INVALID;
+        if (sizes[i] < 1 || sizes[i] > (1 << 16)) return NEAP_KERN_INVALID;
     net->layers = layers;
     net->in = sizes[0];
     net->out = sizes[layers];
@@ -96,7 +95,7 @@ int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep) {
     work->bytes = floats * sizeof(float) + 4096;
     work->bytes = (work->bytes + 63) / 64 * 64;
     work->block = aligned_alloc(64, work->bytes);
-    if (!work->block) return NEAP_ERR_MEMORY;
+    if (!work->block) return NEAP_KERN_MEMORY;
     memset(work->block, 0, work->bytes);
     work->rows = rows;
     work->deep = deep;

@@ -161,7 +161,8 @@ describe("neap.mlp", function()
         assert.is_truthy(some[2].failed:find "empty")
         assert.equal(1, some[3].epochs)
         raises("3 models, 1 data sets", fleet.fit, fleet, {sets[1]})
-        raises("in use by another task, or twice", mlp.fleet({models = {alone[1], alone[1]}}).fit, mlp.fleet {models = {alone[1], alone[1]}}, {sets[1], sets[1]})
+        local twice = mlp.fleet {models = {alone[1], alone[1]}}
+        raises("in use by another task, or twice", twice.fit, twice, {sets[1], sets[1]})
     end)
 
     it("forms windows as the same arithmetic in Lua", function()

@@ -1,5 +1,5 @@
-/* gpu.h: what the device code may use, in two meanings: CUDA's under nvcc, and that of the fiber shim (spec/c/shim.h), which runs the same sources as
-   plain C on the CPU. The code between stays in the subset that C and CUDA C++ share.
+/* gpu.h: what the device code may use, in two meanings: CUDA's under nvcc, and that of the fiber shim (spec/c/shim.h, included before), which runs
+   the same sources as plain C on the CPU. The code between stays in the subset that C and CUDA C++ share.
 
    Arithmetic: explicit round-to-nearest operations, so that nothing is contracted or approximated whatever the flags. */
 #ifndef NEAP_GPU_H
@@ -49,7 +49,6 @@ LANE_SCALAR_FN double d_fma(double a, double b, double c) { return __fma_rn(a, b
 #define NEAP_LANE_H
 #else
 #include "kernels/lane_scalar.h"
-#include "spec/c/shim.h"
 #define GPU_FN     static inline __attribute__((always_inline, unused))
 #define GPU_KERNEL static __attribute__((unused)) void
 #define GPU_BOUNDS(t, b)

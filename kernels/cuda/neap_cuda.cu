@@ -11,7 +11,6 @@
 #include <time.h>
 #define restrict __restrict__
 #include "kernels/cuda/fleet.h"
-#include "host/err.h"
 
 static char last_error[256] = "";
 static pthread_mutex_t error_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,7 +27,7 @@ static int failed(cudaError_t e, const char *what, size_t wanted) {
         snprintf(last_error, sizeof last_error, "%s: out of GPU memory: %zu bytes asked for, %zu of %zu free", what, wanted, room, total);
     else snprintf(last_error, sizeof last_error, "%s: %s", what, cudaGetErrorString(e));
     pthread_mutex_unlock(&error_lock);
-    return e == cudaErrorMemoryAllocation ? NEAP_ERR_MEMORY : NEAP_ERR_IO;
+    return e == cudaErrorMemoryAllocation ? NEAP_KERN_MEMORY : NEAP_KERN_IO;
 }
 
 /* ---- one call's device memory and copies ---- */
@@ -95,7 +94,7 @@ static void *take(call *c, size_t bytes) {
     if (c->count == c->cap) {
         size_t cap = c->cap ? c->cap * 2 : 256;
         void **more = (void **)realloc(c->blocks, cap * sizeof *more);
-        if (!more) return c->rc = NEAP_ERR_MEMORY, (void *)NULL;
+        if (!more) return c->rc = NEAP_KERN_MEMORY, (void *)NULL;
         c->blocks = more, c->cap = cap;
     }
     bytes = bytes ? bytes : 4;
@@ -135,7 +134,7 @@ static const void *share(call *c, const void *host, size_t bytes) {
     if (2 * (c->seen_count + 1) > c->seen_cap) {
         size_t cap = c->seen_cap ? c->seen_cap * 2 : 64;
         upload *more = (upload *)calloc(cap, sizeof *more);
-        if (!more) return c->rc = NEAP_ERR_MEMORY, (const void *)NULL;
+        if (!more) return c->rc = NEAP_KERN_MEMORY, (const void *)NULL;
         for (size_t i = 0; i < c->seen_cap; i++)
             if (c->seen[i].host) *seen_at(more, cap, c->seen[i].host, c->seen[i].bytes) = c->seen[i];
         free(c->seen);
@@ -178,12 +177,12 @@ static int plan_of(call *c, const neap_net *net) {
     if (nets) c->nets = nets;
     neap_plan **plans = (neap_plan **)realloc(c->plans, (size_t)(n + 1) * sizeof *plans);
     if (plans) c->plans = plans;
-    if (!hp || !nets || !plans) return c->rc = NEAP_ERR_MEMORY, -1;
+    if (!hp || !nets || !plans) return c->rc = NEAP_KERN_MEMORY, -1;
     if (plan_make(&hp[n], net, shared_limit)) {
         pthread_mutex_lock(&error_lock);
         snprintf(last_error, sizeof last_error, "a network this wide does not fit the GPU's shared memory (%zu bytes a block); train it on the cpu", shared_limit);
         pthread_mutex_unlock(&error_lock);
-        return c->rc = NEAP_ERR_UNSUPPORTED, -1;
+        return c->rc = NEAP_KERN_UNSUPPORTED, -1;
     }
     nets[n] = net;
     plans[n] = (neap_plan *)take(c, sizeof **plans);
@@ -224,10 +223,10 @@ static int cuda_train(const neap_kernels *k, neap_train_job *jobs, size_t count,
     fleet_job *host = (fleet_job *)calloc(count, sizeof *host);
     neap_perm *perms = NULL;
     call_open(&c);
-    if (!order || !host) c.rc = NEAP_ERR_MEMORY;
+    if (!order || !host) c.rc = NEAP_KERN_MEMORY;
     for (size_t i = 0; i < count && !c.rc; i++) {
         neap_train_job *j = &jobs[i];
-        j->status = j->train->n < 1 || j->train->n >= UINT32_MAX || j->batch < 1 || (j->train->x && !j->train->y) ? NEAP_ERR_INVALID : 0;
+        j->status = j->train->n < 1 || j->train->n >= UINT32_MAX || j->batch < 1 || (j->train->x && !j->train->y) ? NEAP_KERN_INVALID : 0;
         j->epochs_done = j->best_epoch = 0, j->best_loss = INFINITY;
         if (j->status || j->epochs < 1) continue;
         order[2 * n] = plan_of(&c, j->net);
@@ -236,7 +235,7 @@ static int cuda_train(const neap_kernels *k, neap_train_job *jobs, size_t count,
     }
     if (!c.rc) qsort(order, (size_t)n, 2 * sizeof *order, order_by_plan);
     if (most) perms = (neap_perm *)malloc((size_t)most * sizeof *perms);
-    if (most && !perms) c.rc = NEAP_ERR_MEMORY;
+    if (most && !perms) c.rc = NEAP_KERN_MEMORY;
     for (int i = 0; i < n && !c.rc; i++) {
         neap_train_job *j = &jobs[order[2 * i + 1]];
         fleet_job *f = &host[i];
@@ -289,10 +288,10 @@ static int cuda_train(const neap_kernels *k, neap_train_job *jobs, size_t count,
         if (j->train_loss) get(&c, j->train_loss, f->train_loss, (size_t)f->epochs_done * sizeof(double));
         if (j->val_loss && j->val) get(&c, j->val_loss, f->val_loss, (size_t)f->epochs_done * sizeof(double));
         j->state->t = f->t, j->epochs_done = f->epochs_done, j->best_epoch = f->best_epoch, j->best_loss = f->best_loss;
-        j->status = cancelled ? NEAP_ERR_CANCELLED : 0;
+        j->status = cancelled ? NEAP_KERN_CANCELLED : 0;
     }
     TRY(&c, cudaStreamSynchronize(c.stream), "training");
-    int rc = c.rc ? c.rc : cancelled ? NEAP_ERR_CANCELLED : 0;
+    int rc = c.rc ? c.rc : cancelled ? NEAP_KERN_CANCELLED : 0;
     for (size_t i = 0; i < count; i++) {
         if (c.rc) jobs[i].status = c.rc;
         if (!rc) rc = jobs[i].status;
@@ -312,7 +311,7 @@ static int cuda_predict(const neap_kernels *k, neap_predict_job *jobs, size_t co
         const neap_net *net = j->net;
         int64_t n = j->data->n;
         if (j->loss) *j->loss = NAN;
-        if ((j->status = j->loss && j->data->x && !j->data->y ? NEAP_ERR_INVALID : 0) || n < 1) continue;
+        if ((j->status = j->loss && j->data->x && !j->data->y ? NEAP_KERN_INVALID : 0) || n < 1) continue;
         int plan = plan_of(&c, net);
         float *w = (float *)take(&c, net->params * sizeof(float)), *out = j->out ? (float *)take(&c, (size_t)n * net->out * sizeof(float)) : NULL;
         double *loss = j->loss ? (double *)take(&c, sizeof *loss) : NULL;
@@ -321,7 +320,7 @@ static int cuda_predict(const neap_kernels *k, neap_predict_job *jobs, size_t co
         int64_t pieces = j->loss ? 1 : (n + 4095) / 4096; /* a loss is one ordered sum */
         if (pieces > 8 * processors) pieces = 8 * processors;
         fleet_score *host = (fleet_score *)calloc((size_t)pieces, sizeof *host), *dev = (fleet_score *)take(&c, (size_t)pieces * sizeof *dev);
-        if (!host) c.rc = NEAP_ERR_MEMORY;
+        if (!host) c.rc = NEAP_KERN_MEMORY;
         for (int64_t s = 0; s < pieces && !c.rc; s++) {
             int64_t lo = n * s / pieces, hi = n * (s + 1) / pieces;
             fleet_score *f = &host[s];
@@ -342,7 +341,7 @@ static int cuda_predict(const neap_kernels *k, neap_predict_job *jobs, size_t co
             if (loss) get(&c, j->loss, loss, sizeof *loss);
         }
         free(host);
-        if (progress && progress->poll && progress->poll(progress->ud)) c.rc = NEAP_ERR_CANCELLED;
+        if (progress && progress->poll && progress->poll(progress->ud)) c.rc = NEAP_KERN_CANCELLED;
     }
     TRY(&c, cudaStreamSynchronize(c.stream), "scoring");
     int rc = c.rc;

@@ -107,10 +107,10 @@ function data:outputs() end
 ---@return number loss before the step
 function model:step(x, y, options) end
 --- One pass over a data set.
----@param data neap.mlp.data
+---@param set neap.mlp.data
 ---@param options? {batch?: integer, shuffle?: boolean, seed?: integer, epoch?: integer, threads?: integer, device?: "cpu"|"cuda"|"auto"} and neap.mlp.hyper
 ---@return number mean training loss
-function model:epoch(data, options) end
+function model:epoch(set, options) end
 
 ---@class neap.mlp.fit: neap.mlp.hyper
 ---@field epochs? integer default 20
@@ -132,10 +132,10 @@ function model:epoch(data, options) end
 ---@field stopped "epochs"|"patience"|"on_epoch"|"failed"
 ---@field failed? string fleets: why this member was left alone
 
----@param data neap.mlp.data
+---@param set neap.mlp.data
 ---@param options? neap.mlp.fit
 ---@return neap.mlp.fitted
-function model:fit(data, options) end
+function model:fit(set, options) end
 --- Outputs [n x output] for a data set or rows; [output] for a single row.
 ---@param x neap.mlp.data|neap.tensorlike
 ---@param options? {threads?: integer, device?: string}
@@ -146,10 +146,10 @@ function model:predict(x, options) end
 ---@return neap.tensor
 function model:forward(x) end
 --- Mean loss over a data set.
----@param data neap.mlp.data
+---@param set neap.mlp.data
 ---@param options? neap.mlp.hyper
 ---@return number
-function model:loss(data, options) end
+function model:loss(set, options) end
 --- Optimiser and loss from now on.
 ---@param options neap.mlp.hyper
 ---@return neap.mlp self
@@ -184,17 +184,17 @@ local fleet = {}
 ---@return neap.mlp.fleet
 function mlp.fleet(options) end
 --- One data set a model. Any option may be a list with one value a model: lr = {1e-3, 3e-3}, val = {..}. Bits as if trained alone.
----@param data neap.mlp.data[]
+---@param sets neap.mlp.data[]
 ---@param options? neap.mlp.fit
 ---@return neap.mlp.fitted[]
-function fleet:fit(data, options) end
----@param data neap.mlp.data[]
+function fleet:fit(sets, options) end
+---@param sets neap.mlp.data[]
 ---@param options? table
 ---@return number[] mean losses
-function fleet:epoch(data, options) end
----@param data neap.mlp.data[]
+function fleet:epoch(sets, options) end
+---@param sets neap.mlp.data[]
 ---@param options? table
 ---@return neap.tensor[]
-function fleet:predict(data, options) end
+function fleet:predict(sets, options) end
 
 return mlp

@@ -1,5 +1,6 @@
 /* cuda_test.c: the CUDA device code without a GPU: the same sources, compiled as C, run thread by thread through shim.h. Weights, moments, losses and
    scores must equal the CPU backends' to the last bit in three thread orders, and leaving out any one barrier must be noticed. */
+#include "spec/c/shim.h"
 #include "kernels/cuda/fleet.h"
 #include "spec/c/test.h"
 #include <fcntl.h>
