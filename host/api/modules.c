@@ -19,6 +19,7 @@ int luaopen_neap_http_client_core(lua_State *L);
 int luaopen_neap_redis_core(lua_State *L);
 int luaopen_neap_tensor(lua_State *L);
 int luaopen_neap_mlp_core(lua_State *L);
+int luaopen_neap_secret(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
@@ -36,6 +37,7 @@ static const luaL_Reg modules[] = {
     {"neap.redis.core", luaopen_neap_redis_core},
     {"neap.tensor", luaopen_neap_tensor},
     {"neap.mlp.core", luaopen_neap_mlp_core},
+    {"neap.secret", luaopen_neap_secret},
     {NULL, NULL},
 };
 
