@@ -12,7 +12,7 @@ describe("the other clients' routes", function()
 
     --- A store in memory: what was taken, as "name=value@time_us".
     local function take(session, batch)
-        if broken then return nil end
+        if broken or not batch then return nil end
         local taken = ingest.judge(batch, session.context)
         for _, name in ipairs(taken.order) do
             local list = taken.pairs[name]
@@ -73,6 +73,12 @@ describe("the other clients' routes", function()
         for _, method in ipairs {"GET", "POST"} do
             assert.equal('{"results":[{"statement_id":0}]}', app:test(method, "/query?q=CREATE+DATABASE+d").body)
         end
+        local form = {["Content-Type"] = "application/x-www-form-urlencoded"}
+        answer = post("/query", "q=CREATE+DATABASE+d%3B+show+databases%3BSELECT+*+FROM+x", form).json
+        assert.same({statement_id = 1, series = {{name = "databases", columns = {"name"}, values = {{"neap"}}}}}, answer.results[2])
+        assert.matches("no query language", answer.results[3].error)
+        assert.equal(2, answer.results[3].statement_id)
+        assert.equal(400, app:test("GET", "/query").status)
     end)
 
     it("take collectd's JSON and commands", function()

@@ -5,11 +5,13 @@
 local clients = require "neap.clients"
 local decode = require "neap.decode"
 local ext = require "neap.ext"
+local guard = require "neap.guard"
 local ingest = require "neap.ingest"
 local journal = require "neap.journal"
 local json = require "neap.json"
 local log = require("neap.log").module "api"
 local metric = require "neap.metric"
+local secret = require "neap.secret"
 local when = require "neap.when"
 
 local api = {}
@@ -20,15 +22,32 @@ local RETRY <const> = {["Content-Type"] = "application/json", ["Retry-After"] = 
 local accepted = metric.counter("neap_readings_total", "Readings accepted and stored.")
 local refused = metric.counter("neap_readings_refused_total", "Readings refused, each named in its answer.")
 local failed = metric.counter("neap_batches_failed_total", "Batches answered 503 because they could not be stored.")
+local puzzling = metric.counter("neap_batches_not_understood_total", "Bodies refused as a whole because they are no readings.")
 
 -- ---- ingest ----
 
---- A batch from any decoder: judge, store, wake the scorer. 2xx is answered only when the readings are safe. A batch that comes again
---- with the same `key` counts once.
-local function take(here, batch, key)
+local LONGEST_KEY <const> = 255 -- that the journal keeps
+
+--- The batch's name, by which it counts once however often it is sent. Each token has names of its own: nobody's key shuts out another's batch.
+local function key_of(req)
+    local key = req and req.headers["idempotency-key"]
+    if not key then return nil end
+    if req.token then key = req.token.name .. "/" .. key end
+    return #key > LONGEST_KEY and secret.sha256(key) or key
+end
+
+--- A batch from any decoder, or nil for a body that none understood: judge, store, wake the scorer. 2xx is answered only when the readings are
+--- safe. A token that came with the request limits the sensors.
+---@param here table
+---@param batch? neap.decode.batch
+---@param req? neap.http.request
+---@return neap.ingest.Taken? taken nil when it could not be stored now
+local function take(here, batch, req)
+    if not batch then puzzling:inc() return nil end
     here.context.now_us = math.tointeger(neap.clock() * 1000000 // 1)
-    local taken = ingest.judge(batch, here.context)
+    local taken = ingest.judge(batch, guard.admit(req and req.token, here.context))
     if taken.count > 0 then
+        local key = key_of(req)
         local ok, applied, position = pcall(here.store.append, here.store, taken, nil, key)
         if not ok then
             local err = applied
@@ -47,19 +66,20 @@ local function take(here, batch, key)
 end
 
 -- What the client is told about a decoded batch, or about why it could not be decoded.
-local function answer_to(here, batch, err, key)
+local function answer_to(here, batch, err, req)
+    local taken = take(here, batch, req)
     if not batch then return 400, ingest.not_understood(err), JSON end
-    local taken = take(here, batch, key)
     if not taken then return 503, '{"status":"error","error":"The readings could not be stored now. Send them again."}', RETRY end
     local status, text = ingest.answer(batch, taken)
     return status, text, JSON
 end
 
---- Stores a list of {sensor =, value =, time = seconds or nil}, as POST /receive would, and gives the same answer: for routes of extensions.
-function api.store(here, list)
+--- Stores a list of {sensor =, value =, time = seconds or nil}, as POST /receive would, and gives the same answer: for routes of
+--- extensions. With the request its token and idempotency key count too.
+function api.store(here, list, req)
     local items = json.array {}
     for i, r in ipairs(list) do items[i] = {sensor_name = r.sensor, sensor_output = r.value, time = r.time} end
-    return answer_to(here, decode.try.json(json.encode(items, {nan = "null"})))
+    return answer_to(here, decode.try.json(json.encode(items, {nan = "null"})), nil, req)
 end
 
 local function receive(here)
@@ -67,11 +87,11 @@ local function receive(here)
         local decoder = ext.decoder(req.headers["content-type"])
         if not decoder then
             local batch, err = decode.try.json(req:text())
-            return answer_to(here, batch, err, req.headers["idempotency-key"])
+            return answer_to(here, batch, err, req)
         end
         local ok, list = pcall(decoder, req:text(), req.headers)
         if not ok then return 400, {status = "error", error = tostring(list)} end
-        return api.store(here, list)
+        return api.store(here, list, req)
     end
 end
 
@@ -197,6 +217,7 @@ end
 local function health(here)
     return function()
         local answer = {
+            name = "influxdb", message = "ready for queries and writes", -- what InfluxDB's clients look for
             status = "pass", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at, sensors = here.specs_path,
             redis = {private = here.private, socket = here.socket, durability = here.durability.class}, degraded = json.array {},
         }
@@ -204,7 +225,7 @@ local function health(here)
         if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
         ext.health(answer)
         if not answer.error then return answer end
-        answer.status = "fail"
+        answer.status, answer.message = "fail", answer.error
         return 503, answer, {["Retry-After"] = "1"}
     end
 end

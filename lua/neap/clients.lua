@@ -1,6 +1,6 @@
 --- Routes for clients that speak somebody else's dialect: InfluxDB v1 and v2, collectd, ThingsBoard devices, and a device that can only GET.
 --
---     clients.routes(app, here, take)       -- take(here, batch, key) judges and stores a decoded batch; nil: not now
+--     clients.routes(app, here, take)       -- take(here, batch, req) judges and stores a decoded batch; nil: not now
 --
 -- Each client is answered in the words it understands, with the good readings of a batch stored whatever the bad ones are. Our own troubles
 -- are 503 with Retry-After, never 4xx: on 4xx most clients throw the readings away. Sensor names: measurement[,tag=value..].field for line
@@ -15,7 +15,7 @@ local clients = {}
 local JSON <const> = {["Content-Type"] = "application/json"}
 local VERSION <const> = "1.8.10" -- the InfluxDB whose manners these are: clients look at the first digit
 
-local function key_of(req) return req.headers["idempotency-key"] end
+local WHO <const> = {["X-Influxdb-Version"] = VERSION, ["X-Influxdb-Build"] = "neap " .. neap.version}
 
 --- The first refusal as text, and its place.
 local function first_of(batch)
@@ -30,7 +30,7 @@ local V2_UNITS <const> = {ns = "ns", us = "us", ms = "ms", s = "s"}
 
 --- InfluxDB 1 answers: 204, or {"error": ..} with the same text in a header.
 local v1 = {}
-function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:gsub("%c", " "))} end
+function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:gsub("[^ -~]", " "))} end
 function v1.partial(refused, _, reason, line)
     return v1.bad(("partial write: line %d: %s dropped=%d"):format(line, reason, refused))
 end
@@ -54,20 +54,45 @@ local function write(here, take, units, say)
         local unit = units[precision]
         if not unit then return say.bad(("precision '%s' is not one of ns, us, ms, s"):format(precision)) end
         local batch = decode.lines(req:text(), {precision = unit})
-        local taken = take(here, batch, key_of(req))
+        local taken = take(here, batch, req)
         if not taken then return say.unavailable() end
-        if batch.refused == 0 or req.query.partial == "204" then return 204 end
+        if batch.refused == 0 or req.query.partial == "204" then return 204, nil, WHO end
         return say.partial(batch.refused, taken.count, first_of(batch))
     end
+end
+
+--- One statement's result: there is one database, and nothing to create. Questions about readings have routes of their own.
+local function result_of(statement)
+    local verb, what = statement:upper():match "^%s*(%a+)%s*(%a*)"
+    if verb == "SHOW" and what == "DATABASES" then
+        return {series = json.array {{name = "databases", columns = {"name"}, values = {{"neap"}}}}}
+    elseif verb == "SELECT" or verb == "SHOW" then
+        return {error = "neap has no query language: GET /api/sensors lists the sensors, GET /api/sensors/NAME/readings their readings"}
+    end
+    return {}
+end
+
+--- Clients create their database before they write: one result for each statement of q.
+local function query(req)
+    local q = req.query.q or (req.headers["content-type"] or ""):find("form", 1, true) and req:form().q or ""
+    local results = json.array {}
+    for statement in q:gmatch "[^;]+" do
+        if statement:find "%S" then
+            local result = result_of(statement)
+            result.statement_id = #results
+            results[#results + 1] = result
+        end
+    end
+    if #results == 0 then return v1.bad "missing required parameter \"q\"" end
+    return 200, {results = results}, WHO
 end
 
 local function influx(app, here, take)
     app:post("/write", write(here, take, V1_UNITS, v1))
     app:post("/api/v2/write", write(here, take, V2_UNITS, v2))
     app:get("/ping", function(req)
-        local headers = {["X-Influxdb-Version"] = VERSION, ["X-Influxdb-Build"] = "neap " .. neap.version}
-        if req.query.verbose == "true" then return 200, {version = VERSION}, headers end
-        return 204, nil, headers
+        if req.query.verbose == "true" then return 200, {version = VERSION}, WHO end
+        return 204, nil, WHO
     end)
     app:get("/ready", function()
         if here.journal and not here.journal:stats().live then
@@ -75,8 +100,6 @@ local function influx(app, here, take)
         end
         return {status = "ready", started = when.iso(here.started_at * 1000000 // 1), up = ("%.0fs"):format(neap.clock() - here.started_at)}
     end)
-    --- Clients create their database before they write. There is nothing to create, and nothing to ask here.
-    local function query() return {results = json.array {{statement_id = 0}}} end
     app:get("/query", query)
     app:post("/query", query)
 end
@@ -89,8 +112,8 @@ local function collectd(here, take)
         local text = req:text()
         local command = text:find "^%s*[Pp][Uu][Tt][Vv][Aa][Ll]"
         local batch, err = decode.try[command and "putval" or "collectd"](text)
+        local taken = take(here, batch, req)
         if not batch then return 400, {error = tostring(err)} end
-        local taken = take(here, batch, key_of(req))
         if not taken then return 503, {error = "the readings could not be stored now"}, {["Retry-After"] = "1"} end
         if batch.refused == 0 then return 200, ('{"stored":%d}'):format(taken.count), JSON end
         local reason, index = first_of(batch)
@@ -102,8 +125,8 @@ end
 local function telemetry(here, take)
     return function(req)
         local batch, err = decode.try.json(req:text())
+        local taken = take(here, batch, req)
         if not batch then return 400, {status = 400, message = tostring(err), errorCode = 31} end
-        local taken = take(here, batch, key_of(req))
         if not taken then return 503, {status = 503, message = "could not be stored now"}, {["Retry-After"] = "1"} end
         if taken.count == 0 and batch.refused > 0 then return 400, {status = 400, message = (first_of(batch)), errorCode = 31} end
         return 200, ""
@@ -117,7 +140,7 @@ local function by_query(here, take)
         if not here.query_ingest then return 405, {error = "send readings with POST; app.lua may set here.query_ingest = true"}, {Allow = "POST"} end
         local item = {sensor_name = req.query.sensor_name, sensor_output = req.query.sensor_output, time = req.query.time}
         local batch = decode.json(json.encode(json.array {item}, {utf8 = "replace"}))
-        local taken = take(here, batch, key_of(req))
+        local taken = take(here, batch, req)
         if not taken then return 503, {error = "could not be stored now"}, {["Retry-After"] = "1"} end
         if taken.count == 0 then return 400, {error = (first_of(batch))} end
         return 200, '{"status":"success"}', JSON
@@ -126,7 +149,7 @@ end
 
 ---@param app any neap.http's
 ---@param here neap.Session
----@param take fun(here: neap.Session, batch: neap.decode.batch, key?: string): neap.ingest.Taken?
+---@param take fun(here: neap.Session, batch?: neap.decode.batch, req: neap.http.request): neap.ingest.Taken?
 function clients.routes(app, here, take)
     influx(app, here, take)
     app:post("/collectd", collectd(here, take))

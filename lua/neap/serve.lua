@@ -10,6 +10,7 @@
 --     end
 
 local attach = require "neap.attach"
+local guard = require "neap.guard"
 local ingest = require "neap.ingest"
 local journal = require "neap.journal"
 local json = require "neap.json"
@@ -20,6 +21,7 @@ local scorer = require "neap.scorer"
 local serve_commands = require "neap.serve_commands"
 local session = require "neap.session"
 local task = require "neap.task"
+local tokens = require "neap.tokens"
 local version = require "neap.version"
 local worker = require "neap.worker"
 
@@ -56,7 +58,10 @@ end
 ---@param me integer this worker's number
 ---@param count integer how many there are
 local function furnish(here, opt, me, count)
-    here.workers, here.started_at = count, neap.clock()
+    here.workers, here.started_at, here.query_ingest = count, neap.clock(), opt.allow_get
+    if opt.guarded or opt.rate_limit then
+        here.guard = guard.new {tokens = opt.guarded and tokens.open(here.data) or nil, rate = opt.rate_limit}
+    end
     here.durability = here.redis:durability()
     if here.journal then here.durability.text = journal.promise(here.durability.class) end
     here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
@@ -90,8 +95,9 @@ end
 local function open_doors(here, opt, share, me)
     local first = version.build(here, opt)
     version.commit(here, first)
-    here.server = first.app:listen {host = opt.host, port = opt.port, share = share}
-    local where = ("http://%s:%d"):format(opt.host, here.server:port())
+    local tls = opt.tls_cert and {cert = opt.tls_cert, key = opt.tls_key} or nil
+    here.server = first.app:listen {host = opt.host, port = opt.port, share = share, tls = tls}
+    local where = ("%s://%s:%d"):format(tls and "https" or "http", opt.host, here.server:port())
     local env = setmetatable({here = here, store = here.store, redis = here.redis}, {__index = function(_, name)
         if name == "app" or name == "specs" then return here.version[name] end -- those in force now
     end})
@@ -127,6 +133,20 @@ function serve.address(text)
     return host == "" and "127.0.0.1" or host, number
 end
 
+--- Whether tokens are asked for: where other machines can reach neap, unless told otherwise. Raises when there are none yet.
+---@param opt table with host
+---@return boolean
+local function guarded(opt)
+    if opt.no_auth and opt.auth then error("--auth and --no-auth contradict each other", 0) end
+    local near = opt.host == "localhost" or opt.host == "::1" or opt.host:find "^127%." ~= nil
+    if opt.no_auth or near and not opt.auth then return false end
+    local data = session.directory(opt)
+    if #tokens.open(data).list > 0 then return true end
+    error(("%s, and there is no token yet that a device could show. Make one:\n    neap token add NAME --data %s\n"
+        .. "Or, where everybody who can reach it may send and read, say --no-auth."):format(
+        near and "--auth asks for tokens" or ("--listen %s opens neap to other machines"):format(opt.listen), data), 0)
+end
+
 --- Runs in every thread but the first.
 ---@param text string the options as JSON
 function serve.worker(text)
@@ -147,12 +167,21 @@ end
 
 local function banner(here, opt)
     local host = opt.host:find(":", 1, true) and "[" .. opt.host .. "]" or opt.host
-    local url = ("http://%s:%d"):format(host, opt.port)
+    local url = ("%s://%s:%d"):format(opt.tls_cert and "https" or "http", host, opt.port)
     io.write(("neap %s listens on %s (%d worker%s)\n"):format(neap.version, url, here.workers, here.workers == 1 and "" or "s"))
     io.write("  Redis    ", here.private and "private, socket " .. here.socket or "external, " .. here.url:gsub("//.*@", "//"), "\n")
     io.write("  safety   ", here.durability.text, "\n")
     io.write(("  sensors  %s, %d described; others are accepted too\n"):format(here.specs_path, #here.specs.list))
-    io.write(("  try      curl -d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' %s/receive\n"):format(url))
+    if opt.guarded then
+        io.write(("  tokens   asked for: `neap token list --data %s` names them\n"):format(here.data))
+    elseif opt.no_auth then
+        io.write("  tokens   not asked for: whoever reaches this address may send and read\n")
+    else
+        io.write("  tokens   not asked for: only this machine can reach neap. To open it to others:\n")
+        io.write(("           neap token add NAME --data %s; neap serve --listen 0.0.0.0:%d --data %s\n"):format(here.data, opt.port, here.data))
+    end
+    local token = opt.guarded and '-H "Authorization: Token $TOKEN" ' or ""
+    io.write(("  try      curl %s-d '[{\"sensor_name\":\"temperature\",\"sensor_output\":65}]' %s/receive\n"):format(token, url))
     io.stdout:flush()
 end
 
@@ -162,6 +191,8 @@ function serve.start(opt)
     local host, port = serve.address(opt.listen)
     if not host then error(port, 0) end
     opt.host, opt.port, opt.drain = host, port, 5
+    if (opt.tls_cert == nil) ~= (opt.tls_key == nil) then error("TLS needs both --tls-cert and --tls-key", 0) end
+    opt.guarded = guarded(opt)
 
     local here <close> = session.open(opt, {serve = true})
     local stop = task.event()
@@ -181,7 +212,8 @@ function serve.start(opt)
         worker.on("ready", function() ready:send(true) end)
         local for_others = {app = opt.app, sensors = opt.sensors, data = here.data, host = host, port = opt.port, drain = opt.drain,
             redis = here.private and "unix://" .. here.socket or here.url, socket = here.socket, most_sensors = opt.most_sensors,
-            name = opt.name, use = opt.use}
+            name = opt.name, use = opt.use, guarded = opt.guarded, rate_limit = opt.rate_limit, allow_get = opt.allow_get,
+            tls_cert = opt.tls_cert, tls_key = opt.tls_key}
         worker.start {count = opt.workers, module = "neap.serve", fn = "worker", args = {json.encode(for_others)}}
         for _ = 2, opt.workers do ready:recv(30) end -- what is printed below is true for all of them
     end

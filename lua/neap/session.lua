@@ -55,13 +55,20 @@ end
 ---@field journal? any
 ---@field socket? string the private Redis' socket
 
+--- The data directory: --data, NEAP_DATA, or neap-data.
+---@param opt {data?: string}
+---@return string
+function session.directory(opt)
+    local named = os.getenv "NEAP_DATA"
+    return opt.data or named ~= "" and named or "neap-data"
+end
+
 --- ARGS: the parsed command line. RETURN: a session; close it (or let it be closed) to leave the private Redis.
 ---@param opt table
 ---@param more? {serve?: boolean, worker?: boolean} a server's main thread, or one of its other workers: they write through the journal
 ---@return neap.Session
 function session.open(opt, more)
-    local named = os.getenv "NEAP_DATA"
-    local self = {data = opt.data or named ~= "" and named or "neap-data"}
+    local self = {data = session.directory(opt)}
     self.specs, self.specs_path = session.specs(opt.sensors)
     self.url = opt.redis or not opt.data and redis.environment_url() or nil
     if self.url then

@@ -26,6 +26,7 @@ local function assemble(view, gen, path)
     elseif gen then
         error(path .. " must return function(app, here) ... end, or an app of its own", 0)
     end
+    if view.guard then view.guard:protect(app) end
     app:compile()
     return app
 end
@@ -39,7 +40,7 @@ function version.build(here, opt)
         new.gen = opt.app and generation.load(opt.app) or nil
         new.specs, new.specs_path = session.specs(opt.sensors) -- behind the extensions: they may bring keys of specs
         local view = setmetatable({specs = new.specs}, {__index = here})
-        function view.receive(list) return api.store(here, list) end
+        function view.receive(list, req) return api.store(here, list, req) end
         new.app = assemble(view, new.gen, opt.app)
     end)
     new.ext_commit, new.ext_drop = ext.finish()
