@@ -57,6 +57,9 @@ describe("the journal", function()
         assert.equal(0, stats.behind)
         assert.equal("everysec", stats.durability)
         assert.same({}, journal.degraded(j))
+        local metric = require "neap.metric"
+        helper.eventually(function() return (tonumber(metric.text():match "\nneap_journal_applied_readings_total (%d+)") or 0) >= 2 end)
+        assert.matches("\nneap_journal_behind_bytes 0\n", metric.text())
     end)
 
     it("takes Lua's own pairs, and made-up readings apart", function()

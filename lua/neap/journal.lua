@@ -8,6 +8,7 @@
 
 local core = require "neap.journal.core"
 local log = require("neap.log").module "journal"
+local metric = require "neap.metric"
 local task = require "neap.task"
 
 local journal = {}
@@ -18,6 +19,30 @@ local watchers = setmetatable({}, {__mode = "k"}) -- journals that are applied h
 ---@field dir string made if missing
 ---@field max_bytes? integer bound on what is kept (default 1 GiB)
 ---@field segment_bytes? integer size of a file (default 16 MiB)
+
+-- ---- what /metrics says: only the worker that applies counts, so that the sum over the workers is the truth ----
+
+local COUNTED <const> = {
+    records = metric.counter("neap_journal_records_total", "Batches written to the journal."),
+    failures = metric.counter("neap_journal_write_failures_total", "Groups of batches that the disk refused; their clients were told so."),
+    refused = metric.counter("neap_journal_refused_total", "Batches refused because the journal was at its bound."),
+    readings = metric.counter("neap_journal_applied_readings_total", "Readings moved from the journal into Redis."),
+    duplicates = metric.counter("neap_journal_duplicate_readings_total", "Readings of batches that had come before, by their idempotency key."),
+    dead = metric.counter("neap_journal_dead_readings_total", "Readings that Redis does not take: in the dead-letter stream."),
+    damaged_bytes = metric.counter("neap_journal_damaged_bytes_total", "Bytes of the journal that were damaged and passed over."),
+    replays = metric.counter("neap_journal_replays_total", "Times that Redis had lost its data and got it again."),
+}
+
+--- A gauge of the journal that is applied here; 0 where none is.
+local function gauge(name, help, field)
+    metric.gauge(name, help, function()
+        local j = next(watchers)
+        local ok, s = pcall(j and j.stats or error, j)
+        return ok and s[field] or 0
+    end)
+end
+gauge("neap_journal_retained_bytes", "Bytes that the journal keeps on disk.", "retained")
+gauge("neap_journal_behind_bytes", "Bytes in the journal that Redis does not have yet.", "behind")
 
 --- Opens the directory's journal, or shares it if this process has it open. Raises kind "io" or "full" if it cannot.
 ---@param opts neap.journal.open_options
@@ -38,6 +63,9 @@ local function watch(j)
         if not ok then -- closed without journal.close
             if watchers[j] then watchers[j]:stop() end
             return
+        end
+        for field, counter in pairs(COUNTED) do
+            if now[field] > (before[field] or 0) then counter:inc(now[field] - (before[field] or 0)) end
         end
         if now.state ~= before.state or now.text ~= before.text then
             local level = now.state == "stopped" and log.error or now.state == "away" and log.warn or log.info
@@ -84,7 +112,7 @@ end
 function journal.close(j)
     if watchers[j] then watchers[j]:stop() end
     watchers[j] = nil
-    j:close()
+    j:close() -- what was counted since the last look goes uncounted; the process is about to end
 end
 
 --- A function late(position, names) that calls fn(names) once Redis has everything up to the position: for work that reads what was
