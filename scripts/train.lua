@@ -5,6 +5,7 @@ local models = require "neap.models"
 local plot = require "neap.plot"
 local session = require "neap.session"
 local synth = require "neap.synth"
+local task = require "neap.task"
 local term = require "neap.term"
 local train = require "neap.train"
 
@@ -16,7 +17,7 @@ local opt = args.parse {
     positional = {{"sensor", key = "positional_sensor", optional = true, help = "which sensor (default temperature)"}},
     options = session.options {
         {"--sensor", key = "named_sensor", value = "NAME", help = "the same, for those who like to name it"},
-        {"--all", type = "flag", help = "every sensor that has readings, one after the other"},
+        {"--all", type = "flag", help = "every sensor that has readings, side by side"},
         {"--bootstrap", type = "flag", help = "make up readings for all described sensors first, and train on those"},
         {"--white", type = "flag", help = "with --bootstrap: independent noise, as the starter kit made it"},
         {"--samples", type = "integer", min = 2, default = 256, help = "with --bootstrap: readings per sensor"},
@@ -87,19 +88,43 @@ local function loss_curve(result)
         why = r.epochs < opt.epochs and ("no better for %d epochs"):format(opt.patience) or "all epochs done"}, "\n")
 end
 
+local function settings_of()
+    return {
+        window = opt.window_size, epochs = opt.epochs, patience = opt.patience, batch = opt.batch_size, learning_rate = opt.learning_rate,
+        weight_decay = opt.weight_decay, seed = opt.seed, device = opt.device ~= "auto" and opt.device or nil,
+    }
+end
+
+--- Every sensor at once, a line each.
+local function train_all(here)
+    local names, jobs = here.store:sensors(), {}
+    if #names == 0 then error("there are no sensors yet; post some readings, or try --bootstrap", 0) end
+    for i, name in ipairs(names) do
+        local source = here.store:has(name, "real") and "real" or "synthetic"
+        local times, values = here.store:history(name, {last = opt.sequence_length, source = source})
+        jobs[i] = {times = times, values = values, spec = here.specs:get(name), synthetic = source == "synthetic"}
+    end
+    local started, used = task.now(), 0
+    for i, result in ipairs(train.fleet(jobs, settings_of())) do
+        local said = result.why
+        if result.report then
+            local path, kept_back = models.promote(here, result)
+            used = used + (path and 1 or 0)
+            said = result.report.verdict .. (path and "" or kept_back ~= result.report.verdict and ("; not put to use: " .. kept_back) or "")
+        end
+        print(("%-24s %s"):format(names[i], said))
+    end
+    print(("%d of %d sensors have a model in use now, %.1f s"):format(used, #names, task.now() - started))
+end
+
 local function train_one(here, name)
     local times, values, source = history(here, name)
     local on_epoch, done = reporter()
-    local result, why = train.run(times, values, here.specs:get(name), {
-        window = opt.window_size, epochs = opt.epochs, patience = opt.patience, batch = opt.batch_size, learning_rate = opt.learning_rate,
-        weight_decay = opt.weight_decay, seed = opt.seed, device = opt.device ~= "auto" and opt.device or nil, on_epoch = on_epoch,
-        synthetic = source == "synthetic",
-    })
+    local settings = settings_of()
+    settings.on_epoch, settings.synthetic = on_epoch, source == "synthetic"
+    local result, why = train.run(times, values, here.specs:get(name), settings)
     done()
-    if not result then
-        io.stderr:write(("neap train: %s: %s\n"):format(name, why))
-        return false
-    end
+    if not result then error(("%s: %s"):format(name, why), 0) end
     loss_curve(result)
     print(modelcard.text(result.card))
     if opt.checkpoint then
@@ -108,17 +133,10 @@ local function train_one(here, name)
     end
     local path, kept_back = models.promote(here, result)
     print(path and ("In use from now on: " .. path) or ("Not put to use: " .. kept_back))
-    return true
 end
 
 session.run("neap train", opt, function(here)
     if opt.bootstrap then bootstrap(here) end
     print("Using device: " .. (opt.device == "cuda" and "cuda" or "cpu"))
-    local names, failed = opt.all and here.store:sensors() or {sensor}, 0
-    if #names == 0 then error("there are no sensors yet; post some readings, or try --bootstrap", 0) end
-    for _, name in ipairs(names) do
-        if opt.all then print("\n" .. name) end
-        if not train_one(here, name) then failed = failed + 1 end
-    end
-    if failed == #names then os.exit(1, true) end
+    if opt.all then train_all(here) else train_one(here, sensor) end
 end)

@@ -45,6 +45,23 @@ describe("training", function()
         assert.not_equal(hash(1), hash(2))
     end)
 
+    it("makes a fleet in one call: the same models as alone, each stopped in its own time", function()
+        local jobs, alone = {}, {}
+        for i, count in ipairs {600, 900, 5, 3000} do
+            local s = synth.series(specs:get "day", {count = count, end_us = END, seed = i})
+            jobs[i] = {times = s.times, values = s.values, spec = specs:get "day"}
+            alone[i] = train.run(s.times, s.values, specs:get "day", {epochs = 12, patience = 2})
+        end
+        local fleet = train.fleet(jobs, {epochs = 12, patience = 2})
+        assert.matches("Not enough readings", fleet[3].why)
+        for _, i in ipairs {1, 2, 4} do
+            assert.equal(alone[i].model.mlp:hash(), fleet[i].model.mlp:hash())
+            assert.equal(alone[i].report.best_epoch, fleet[i].report.best_epoch)
+            assert.equal(alone[i].report.rmse, fleet[i].report.rmse)
+            assert.equal(#alone[i].history, #fleet[i].history)
+        end
+    end)
+
     it("returns the reason when there is nothing to learn", function()
         local result, why = train.run({1, 2}, {1, 2}, specs:get "day")
         assert.is_nil(result)
@@ -168,6 +185,18 @@ describe("neap train", function()
         said, code = neap("score", "nobody", "--data", dir .. "/d")
         assert.equal(1, code)
         assert.matches("has no readings", said)
+    end)
+
+    it("trains every sensor side by side with --all, and says of each what came of it", function()
+        local said, code = neap("seed", "--samples", "1000", "--data", dir .. "/d")
+        assert.equal(0, code, said)
+        said, code = neap("train", "--all", "--epochs", "10", "--data", dir .. "/d")
+        assert.equal(0, code, said)
+        for _, name in ipairs {"humidity", "pressure", "temperature"} do assert.matches("\n" .. name .. " +%S", said) end
+        assert.matches("%d of 3 sensors have a model in use now", said)
+        said, code = neap("train", "--all", "--data", dir .. "/empty")
+        assert.equal(1, code)
+        assert.matches("there are no sensors yet", said)
     end)
 
     it("does not put a model to use that knows made-up readings when there are real ones", function()

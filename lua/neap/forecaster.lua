@@ -55,8 +55,9 @@ function forecaster.new(data, opts)
     return self
 end
 
---- The windows that start at `starts`, made once for each list.
-local function windows(self, starts)
+--- The windows that start at `starts` as neap.mlp takes them, made once for each list.
+---@param starts integer[]
+function Forecaster:set(starts)
     local set = self.sets[starts]
     if not set then
         set = mlp.windows(self.series, {
@@ -71,11 +72,11 @@ end
 ---@param starts integer[]
 ---@param batch integer
 ---@return number loss
-function Forecaster:epoch(starts, batch) return self.mlp:epoch(windows(self, starts), {batch = batch, device = self.device}) end
+function Forecaster:epoch(starts, batch) return self.mlp:epoch(self:set(starts), {batch = batch, device = self.device}) end
 
 ---@param starts integer[]
 ---@return number loss
-function Forecaster:loss(starts) return self.mlp:loss(windows(self, starts), {device = self.device}) end
+function Forecaster:loss(starts) return self.mlp:loss(self:set(starts), {device = self.device}) end
 
 --- Remember the present weights; restore() goes back to them.
 function Forecaster:keep() self.kept = self.mlp:clone() end
@@ -87,7 +88,7 @@ end
 ---@param starts integer[]
 ---@return number[]
 function Forecaster:forecasts(starts)
-    local out = self.mlp:predict(windows(self, starts), {device = self.device}):reshape(#starts):totable()
+    local out = self.mlp:predict(self:set(starts), {device = self.device}):reshape(#starts):totable()
     local forecasts = {}
     for i, start in ipairs(starts) do forecasts[i] = self.data.series[start + self.window - 1] + out[i] / self.scaler.inv end
     return forecasts

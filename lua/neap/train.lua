@@ -12,6 +12,7 @@ local conformal = require "neap.conformal"
 local dataset = require "neap.dataset"
 local forecaster = require "neap.forecaster"
 local json = require "neap.json"
+local mlp = require "neap.mlp"
 local when = require "neap.when"
 
 local train = {}
@@ -102,23 +103,17 @@ end
 ---@field report table
 ---@field card table plain data for the model file and the model card
 
---- ARGS: a history, its sensor spec, options (train.DEFAULTS; window, on_epoch, on_data, device). RETURN: a result, or nil and why.
----@param times integer[]
----@param values number[]
----@param spec neap.SensorSpec
----@param opts? table
----@return neap.train.Result?
----@return string? why
-function train.run(times, values, spec, opts)
-    opts = setmetatable(opts or {}, {__index = train.DEFAULTS})
+--- The data set of a history and an untrained model for it, or nil and why.
+local function prepare(times, values, spec, opts)
     local data, why = dataset.build(times, values, {
         window = opts.window or spec.window, interval = spec.interval, period = spec.period, minimum = spec.minimum, maximum = spec.maximum,
     })
     if not data then return nil, why end
-    if opts.on_data then opts.on_data(data) end
+    return data, forecaster.new(data, opts)
+end
 
-    local model = forecaster.new(data, opts)
-    local history, best_epoch = train.loop(model, data.parts, opts)
+--- Calibrate and measure a trained model, and write down what there is to know about it.
+local function finish(model, data, spec, opts, history, best_epoch)
     local errors = errors_of(model, data, data.parts.cal)
     local calibration = conformal.fit(errors)
     local report = report_of(model, data, calibration, history, best_epoch)
@@ -138,6 +133,66 @@ function train.run(times, values, spec, opts)
         verdict = report.verdict, promoted = report.promote, calibration = calibration_of(errors),
     }
     return {model = model, data = data, calibration = calibration, history = history, report = report, card = card}
+end
+
+--- ARGS: a history, its sensor spec, options (train.DEFAULTS; window, on_epoch, on_data, device). RETURN: a result, or nil and why.
+---@param times integer[]
+---@param values number[]
+---@param spec neap.SensorSpec
+---@param opts? table
+---@return neap.train.Result?
+---@return string? why
+function train.run(times, values, spec, opts)
+    opts = setmetatable(opts or {}, {__index = train.DEFAULTS})
+    local data, model = prepare(times, values, spec, opts)
+    if not data then return nil, model end
+    if opts.on_data then opts.on_data(data) end
+    local history, best_epoch = train.loop(model, data.parts, opts)
+    return finish(model, data, spec, opts, history, best_epoch)
+end
+
+---@class neap.train.Job
+---@field times integer[]
+---@field values number[]
+---@field spec neap.SensorSpec
+---@field synthetic? boolean
+
+--- Many sensors in one call: their networks learn side by side on all processors (or one GPU), each with its own early stopping,
+--- and each comes out with the same bits as if trained alone. RETURN: for each job a result, or {why = ...}.
+---@param jobs neap.train.Job[]
+---@param opts? table as for train.run; on_epoch is not called
+---@return table[]
+function train.fleet(jobs, opts)
+    opts = setmetatable(opts or {}, {__index = train.DEFAULTS})
+    local results, groups = {}, {}
+    for i, job in ipairs(jobs) do
+        local data, model = prepare(job.times, job.values, job.spec, opts)
+        if not data then
+            results[i] = {why = model}
+        else -- networks of one fleet are of one shape
+            local inputs = data.window + 2 * #data.seasons
+            groups[inputs] = groups[inputs] or {}
+            table.insert(groups[inputs], {i = i, job = job, data = data, model = model})
+        end
+    end
+    for _, group in pairs(groups) do
+        local models, sets, checks = {}, {}, {}
+        for k, one in ipairs(group) do
+            models[k], sets[k], checks[k] = one.model.mlp, one.model:set(one.data.parts.train), one.model:set(one.data.parts.val)
+        end
+        local trained = mlp.fleet({models = models, device = opts.device}):fit(sets, {
+            val = checks, epochs = opts.epochs, patience = opts.patience, batch = opts.batch,
+        })
+        for k, one in ipairs(group) do
+            local history = {}
+            for epoch = 1, trained[k].epochs do
+                history[epoch] = {epoch = epoch, loss = trained[k].train[epoch], validation = trained[k].val[epoch]}
+            end
+            local settings = setmetatable({synthetic = one.job.synthetic}, {__index = opts})
+            results[one.i] = finish(one.model, one.data, one.job.spec, settings, history, trained[k].best)
+        end
+    end
+    return results
 end
 
 return train
