@@ -49,6 +49,32 @@ neap_wait_seconds_count 4
         assert.is_falsy(metric.text():find("neap_broken", 1, true))
     end)
 
+    it("asks a counter for its labelled values", function()
+        metric.counter("neap_refused_total", "Refused.", {"why"}, function() return {bad = 2, big = 1} end)
+        metric.counter("neap_seen_total", "Seen.", function() return 7 end)
+        assert.is_truthy(metric.text():find('neap_refused_total{why="bad"} 2\nneap_refused_total{why="big"} 1\n', 1, true))
+        assert.is_truthy(metric.text():find("neap_seen_total 7\n", 1, true))
+    end)
+
+    it("pleases promtool, where that is installed", function()
+        local p = io.popen("command -v promtool")
+        local promtool = p:read("l")
+        p:close()
+        if not promtool then return pending("promtool is not here (Debian: prometheus)") end
+        local c = metric.counter("neap_readings_total", "Readings accepted.", {"sensor"})
+        c:inc(1, {sensor = 'a"b\\c\nü'})
+        metric.gauge("neap_odd", "Odd \\ values.\n", {"k"}):set(0 / 0, {k = "x"})
+        metric.histogram("neap_wait_seconds", "Time waited.", {"route"}):observe(0.3, {route = "/a"})
+        local name = os.tmpname()
+        local f = assert(io.open(name, "w"))
+        f:write(metric.text())
+        f:close()
+        p = io.popen(promtool .. " check metrics < " .. name .. " 2>&1; echo rc=$?")
+        assert.are.equal("rc=0\n", p:read("a"))
+        p:close()
+        os.remove(name)
+    end)
+
     it("refuses names that promtool would complain about, where the metric is made", function()
         for _, case in ipairs{
             {"counter", "neap_readings", "must end in _total"}, {"gauge", "neap_x_total", "only a counter"},

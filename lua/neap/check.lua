@@ -1,5 +1,5 @@
 --- neap.check: looks at a project before it serves, and says what is wrong with file, line and what to do. Of the
---- project it runs only app.lua, to see its routes; nothing listens and no Redis is touched by it.
+--- project it runs only app.lua, to see its routes; nothing listens, and a Redis is asked for its settings at most.
 ---
 ---   local report = check.run{files = {"app.lua"}, data = "neap-data"}
 ---   print(check.text(report))                 -- report.failed is the number of failures

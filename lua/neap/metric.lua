@@ -167,16 +167,20 @@ local function register(kind, name, help, labels)
     return self
 end
 
---- A number that only grows. `labels`: list of label names. A second call with the same name gives the same counter.
-function metric.counter(name, help, labels) return (register("counter", name, help, labels)) end
-
---- A number that goes up and down. In place of the labels a function may stand: it is asked for the value at each scrape.
-function metric.gauge(name, help, labels)
-    local fn = type(labels) == "function" and labels or nil
-    local self = register("gauge", name, help, not fn and labels or nil)
-    if fn then self.read = fn end
+-- A counter or gauge, optionally one that is asked for its value: fn() -> number, or {[label value] = number} where it has one label.
+local function register_read(kind, name, help, labels, fn)
+    if type(labels) == "function" then labels, fn = nil, labels end
+    local self = register(kind, name, help, labels)
+    self.read = fn or self.read
     return self
 end
+
+--- A number that only grows. `labels`: list of label names. A second call with the same name gives the same counter. With a function (in place of the
+--- labels or behind them) it is asked at each scrape: fn() -> number, or {[label value] = number} for one label.
+function metric.counter(name, help, labels, fn) return (register_read("counter", name, help, labels, fn)) end
+
+--- A number that goes up and down; a function as for counters.
+function metric.gauge(name, help, labels, fn) return (register_read("gauge", name, help, labels, fn)) end
 
 --- Observations counted in buckets (upper limits, seconds by default).
 function metric.histogram(name, help, labels, buckets)
@@ -198,7 +202,12 @@ function metric.snapshot()
         local copy = {}
         if m.read then
             local ok, v = pcall(m.read)
-            if ok and type(v) == "number" then m.series[""] = v else m.series[""] = nil end
+            m.series = {}
+            if ok and type(v) == "number" then
+                m.series[""] = v
+            elseif ok and type(v) == "table" then
+                for label, n in pairs(v) do m.series[m.labels[1] .. '="' .. escape_label(label) .. '"'] = n end
+            end
         end
         for key, s in pairs(m.series) do copy[key] = type(s) == "table" and table.move(s, 1, #s, 1, {sum = s.sum, n = s.n}) or s end
         out[#out + 1] = {name = name, kind = m.kind, help = m.help, buckets = m.buckets, series = copy}

@@ -19,6 +19,7 @@ local metric = require "neap.metric"
 local reload = require "neap.reload"
 local scorer = require "neap.scorer"
 local serve_commands = require "neap.serve_commands"
+local serve_metrics = require "neap.serve_metrics"
 local session = require "neap.session"
 local task = require "neap.task"
 local tokens = require "neap.tokens"
@@ -110,7 +111,8 @@ local function open_doors(here, opt, share, me)
             return {redis_ms = ok and (task.now() - before) * 1e3 or nil, version = here.reload.last.count + 1, reload_error = here.reload.last.error}
         end,
     }
-    if here.workers > 1 then log.context = function() return {worker = me} end end
+    serve_metrics(here)
+    if here.workers > 1 then require("neap.log").context = function() return {worker = me} end end
 end
 
 local function close_doors(here, opt)
