@@ -76,7 +76,8 @@ describe("the command line", function()
             assert.is_true(rc ~= 0, name)
             assert.is_truthy(out, name)
         end
-        local out = sh([[NEAP -e "local ok, e = pcall(function() io.stdout:write 'up' io.stdout:flush() ]] .. LOOP .. [[ end) print(ok, e)" > /tmp/neap_int.$$ & p=$!
+        local out = sh([[NEAP -e "local ok, e = pcall(function() io.stdout:write 'up' io.stdout:flush() ]] .. LOOP .. [[ end) print(ok, e)" > /tmp/neap_int.$$ &
+            p=$!
             until grep -q up /tmp/neap_int.$$ 2>/dev/null; do sleep 0.01; done; kill -INT $p; wait $p; cat /tmp/neap_int.$$; rm -f /tmp/neap_int.$$]])
         assert.matches("false.*interrupted!", out)
         assert.is_true(task.now() - t0 < 50)

@@ -69,7 +69,8 @@ describe("an app", function()
         assert.are.same({"PATCH", "/s/a/b c/x/y", "application/json", "application/json", "2", true, "127.0.0.1", true, "v"},
             {r.method, r.path, r.type, r.low, r.cookie, r.none, r.ip, r.local_, r.header})
         app:post("/form", function(req) return req:form() end)
-        assert.are.same({a = "1 2", b = "ä"}, app:test("POST", "/form", {body = "a=1+2&b=%C3%A4", headers = {["Content-Type"] = "application/x-www-form-urlencoded"}}).json)
+        assert.are.same({a = "1 2", b = "ä"}, app:test("POST", "/form", {body = "a=1+2&b=%C3%A4",
+            headers = {["Content-Type"] = "application/x-www-form-urlencoded"}}).json)
         app:post("/lines", function(req)
             local out = json.array {}
             for line in req:lines() do out[#out + 1] = line end

@@ -28,7 +28,7 @@ else
     run "$build/neap" test "$@"
 fi
 for report in "$build"/sanitizer.*; do
-    [ -e "$report" ] || continue
+    grep -qsE 'ERROR: |WARNING: ThreadSanitizer|runtime error' "$report" || continue
     cat "$report"
     echo "sanitizer: $report: 0 passed, 1 failed" | tee -a "$log"
 done

@@ -12,7 +12,8 @@ local function rss_kib(pid)
 end
 
 local dir = helper.dir()
-local server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe", stderr = "file", path = dir .. "/log"}
+local server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data",
+    stdout = "pipe", stderr = "file", path = dir .. "/log"}
 local said = ""
 repeat said = said .. assert(server:line(20), helper.read(dir .. "/log")) until said:find "http://[%d.:]+"
 local url = said:match "http://[%d.:]+"
@@ -32,7 +33,8 @@ server:stop()
 drain:wait(5)
 helper.remove(dir)
 local drift = after / before - 1
-print(("idle %.1f MiB, warm %.1f MiB, after %d more requests (%d not 2xx) %.1f MiB: drift %+.1f %%"):format(idle / 1024, before / 1024, count, bad, after / 1024,
+print(("idle %.1f MiB, warm %.1f MiB, after %d more requests (%d not 2xx) %.1f MiB: drift %+.1f %%"):format(
+    idle / 1024, before / 1024, count, bad, after / 1024,
     drift * 100))
 local ok = drift <= 0.05 and bad == 0 and count > 0
 print(("rss: %d passed, %d failed"):format(ok and 1 or 0, ok and 0 or 1))

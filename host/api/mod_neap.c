@@ -170,8 +170,8 @@ static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn,
 }
 
 int luaopen_neap(lua_State *L) {
-    static const luaL_Reg fns[] = {{"asset", l_asset},         {"assets", l_assets}, {"clock", l_clock},
-                                   {"on_signal", l_on_signal}, {"stop", l_stop},     {"use", l_use},      {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"asset", l_asset}, {"assets", l_assets}, {"clock", l_clock}, {"on_signal", l_on_signal},
+                                   {"stop", l_stop},   {"use", l_use},       {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"stop", signal_stop}, {NULL, NULL}};
     luaL_newmetatable(L, SIGNAL_META);
     luaL_newlib(L, signal_methods);

@@ -49,7 +49,7 @@ struct rt {
 
     rt_wait **heap;
     int nheap, heap_cap;
-    int nspare; /* used-up wait userdata kept for the next waits (wait.c) */
+    int nspare;         /* used-up wait userdata kept for the next waits (wait.c) */
     rt_wait *main_wait; /* what the main chunk waits for, if it does */
 
     rt_hook *turns, *closers;

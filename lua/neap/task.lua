@@ -196,7 +196,7 @@ end
 --- opts: immediate = true (first run now), jitter = seconds (random extra before each run).
 function task.every(seconds, fn, opts)
     opts = opts or {}
-    if not (seconds > 0) then error("task.every: seconds must be more than zero", 2) end
+    if type(seconds) ~= "number" or seconds <= 0 then error("task.every: seconds must be more than zero", 2) end
     local function loop()
         local due = core.now() + (opts.immediate and 0 or seconds)
         while true do

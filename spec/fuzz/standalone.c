@@ -1,5 +1,5 @@
-/* standalone.c: runs a libFuzzer target without libFuzzer: every file of its corpus, then mutations of them from a fixed seed. The suite uses it for a
-   short run with any compiler; `make soak` for the million under ASan and UBSan. Usage: fuzz_NAME CORPUS_DIR COUNT [SEED] */
+/* standalone.c: runs a libFuzzer target without libFuzzer: every file of its corpus, then mutations of them from a fixed seed. The suite uses it for
+   a short run with any compiler; `make soak` for the million under ASan and UBSan. Usage: fuzz_NAME CORPUS_DIR COUNT [SEED] */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,8 +42,34 @@ static void load(const char *dir) {
 }
 
 static size_t mutate(uint8_t *b, size_t n) {
-    static const char *const words[] = {"\"", "{", "}", "[", "]", ",", ":", "=", " ", "\n", "\\", "\\u", "\\ud800", "1e999", "-0", "NaN", "null", "true",
-                                        "9223372036854775808", "0.1", "i", "u", "\"\"", "#", "\xff", "\xc3\x28", "1700000000000000000", "PUTVAL "};
+    static const char *const words[] = {"\"",
+                                        "{",
+                                        "}",
+                                        "[",
+                                        "]",
+                                        ",",
+                                        ":",
+                                        "=",
+                                        " ",
+                                        "\n",
+                                        "\\",
+                                        "\\u",
+                                        "\\ud800",
+                                        "1e999",
+                                        "-0",
+                                        "NaN",
+                                        "null",
+                                        "true",
+                                        "9223372036854775808",
+                                        "0.1",
+                                        "i",
+                                        "u",
+                                        "\"\"",
+                                        "#",
+                                        "\xff",
+                                        "\xc3\x28",
+                                        "1700000000000000000",
+                                        "PUTVAL "};
     int times = 1 + (int)below(6);
     for (int i = 0; i < times; i++) {
         size_t at = below(n + 1);
@@ -67,9 +93,7 @@ static size_t mutate(uint8_t *b, size_t n) {
             n += k;
             break;
         }
-        case 3: /* cut */
-            n = at;
-            break;
+        case 3: /* cut */ n = at; break;
         case 4: { /* repeat a stretch */
             size_t k = below(n - at + 1);
             if (k > 64) k = 64;

@@ -26,7 +26,8 @@ function bench.run(opts, say)
     local result = compute.report(all, compute.TRAIN, threads)
     result.one_thread, result.scaling, result.models = one, all / (one * threads), MODELS
     result.cpu_efficiency = efficiency -- work per CPU second on all threads against one: what a busy machine cannot blur
-    say(("fleet of %d models x %d windows, batch 64: %.3f M samples/s on %d threads, %.3f on one: %.2f of linear by the clock, %.2f by CPU time (%s)"):format(MODELS, WINDOWS,
+    say(("fleet of %d models x %d windows, batch 64: %.3f M samples/s on %d threads, %.3f on one: %.2f of linear by the clock, %.2f by CPU time (%s)"):format(
+        MODELS, WINDOWS,
         all / 1e6, threads, one / 1e6, result.scaling, efficiency, result.isa))
     local usable, why = mlp.cuda()
     if usable then

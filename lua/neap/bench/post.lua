@@ -59,7 +59,10 @@ local function peers(dir, socket, here)
             return app and {arg[-1], "serve", app, "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/plain",
                 "--workers", "1"}
         end},
-        {"Flask's server", function(port) local f = asset "kit_flask.py" return f and python_has "flask, redis" and {"/usr/bin/python3", f, tostring(port)} end},
+        {"Flask's server", function(port)
+            local f = asset "kit_flask.py"
+            return f and python_has "flask, redis" and {"/usr/bin/python3", f, tostring(port)}
+        end},
         {"gunicorn, 2 workers", function(port)
             return asset "kit_flask.py" and has "gunicorn" and python_has "flask, redis" and
                 {"gunicorn", "-w", "2", "-b", "127.0.0.1:" .. port, "--chdir", here .. "/spec/bench", "kit_flask:app"}
@@ -90,7 +93,8 @@ end
 --- Runs wrk for `seconds`; returns requests/s, the CPU seconds of the server per request, and how many answers were not 2xx.
 local function load_once(port, pid, seconds, here)
     local before = cpu_seconds(pid)
-    local text = process.run {"wrk", "-t1", "-c64", ("-d%ds"):format(math.max(1, seconds // 1)), "-s", here .. "/spec/bench/post.wrk.lua", "http://127.0.0.1:" .. port .. "/receive"}
+    local text = process.run {"wrk", "-t1", "-c64", ("-d%ds"):format(math.max(1, seconds // 1)), "-s", here .. "/spec/bench/post.wrk.lua",
+        "http://127.0.0.1:" .. port .. "/receive"}
     local rate, count = tonumber(text:match "Requests/sec:%s*([%d.]+)"), tonumber(text:match "(%d+) requests in")
     if not rate or not count or count == 0 then error("wrk gave no result:\n" .. text, 0) end
     return rate, (cpu_seconds(pid) - before) / count, tonumber(text:match "Non%-2xx or 3xx responses: (%d+)") or 0
