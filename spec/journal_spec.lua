@@ -147,6 +147,35 @@ describe("the journal", function()
         helper.eventually(function() return pcall(j.append_pairs, j, {"t"}, {t = pair}) end)
     end)
 
+    it("is joined by a session, whose store then writes through it, but not on a Redis Cluster", function()
+        local r <close> = redis.connect(s.url)
+        local here = {data = dir, url = s.url, redis = r, store = store.new(r)}
+        journal.join(here, {apply = true})
+        helper.eventually(function() return here.journal:stats().live end)
+        local seen
+        local later = journal.later(here.journal, function(names) seen = names end)
+        local applied, position = here.store:append({order = {"t"}, pairs = {t = {1, 1}}})
+        assert.is_true(applied)
+        later(position, {"t", "a", "t"})
+        helper.eventually(function() return seen end)
+        assert.same({"a", "t"}, seen)
+        journal.leave(here, 2)
+        assert.is_nil(here.journal)
+        assert.equal(1, #history "t")
+
+        local cluster = server.start {args = {"--cluster-enabled", "yes"}}
+        local c <close> = redis.connect(cluster.url)
+        here = {data = dir .. "/c", url = cluster.url, redis = c, store = store.new(c)}
+        journal.join(here, {apply = true})
+        assert.is_nil(here.journal)
+        local lone = journal.open {dir = dir .. "/c/journal"}
+        journal.apply(lone, {redis = cluster.url, keys = store.journal_keys()})
+        helper.eventually(function() return lone:stats().state == "stopped" end)
+        assert.matches("Cluster", lone:stats().text)
+        journal.close(lone)
+        cluster:stop()
+    end)
+
     it("is used up once closed, and closing twice is fine", function()
         j:close()
         j:close()
