@@ -132,7 +132,8 @@ local function train_one(here, name)
         print("Saved checkpoint to " .. opt.checkpoint)
     end
     local path, kept_back = models.promote(here, result)
-    print(path and ("In use from now on: " .. path) or ("Not put to use: " .. kept_back))
+    print(path and "In use from now on: " .. path
+        or "Not put to use" .. (kept_back ~= result.report.verdict and ": " .. kept_back or ", because of the verdict above"))
 end
 
 session.run("neap train", opt, function(here)
