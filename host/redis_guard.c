@@ -164,6 +164,7 @@ int neap_redis_guard_main(int argc, char **argv) {
     guard.users = open("redis.lock", O_RDWR | O_CLOEXEC);
     pthread_t waiter;
     if (guard.users < 0 || pthread_create(&waiter, NULL, wait_for_users, NULL)) _exit(7);
+    pthread_detach(waiter); /* it waits for as long as we live */
     supervise();
     unlink(guard.socket);
     _exit(0); /* the locks go now: whoever waits at the door may start anew */
