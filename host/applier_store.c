@@ -142,10 +142,10 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
     else if (id->type == NEAP_REPLY_ERROR) bad = id;
     enum neap_applier_state s =
         bad == id && id->type == NEAP_REPLY_ERROR && strncmp(id->str, "WRONGTYPE", 9) == 0 ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY;
-    if (status || bad || !is_text(sha) || sha->len != 40) {
-        applier_say(a, s, "%s", bad ? bad->str : "Redis did not answer the greeting");
-    } else if (info(cluster, "cluster_enabled", 0) == 1) {
+    if (info(cluster, "cluster_enabled", 0) == 1) {
         applier_say(a, NEAP_APPLIER_STOPPED, "the journal cannot be applied to a Redis Cluster: its position and the streams lie on different nodes");
+    } else if (status || bad || !is_text(sha) || sha->len != 40) {
+        applier_say(a, s, "%s", bad ? bad->str : "Redis did not answer the greeting");
     } else {
         char known[37];
         bool had = load_store(a, known);
