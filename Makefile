@@ -69,7 +69,7 @@ $(BUILD)/neap_cuda.so: $(CUDA_SRC) $(wildcard kernels/cuda/*.h) kernels/kernels.
 	@mkdir -p $(@D)
 	@echo "  nvcc $@"
 	$(Q)nice $(NVCC) -O3 -std=c++17 -fmad=false -Xptxas -v --threads 2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(,)code=sm_$(a)) \
-	    -gencode arch=compute_90$(,)code=compute_90 -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off -shared --cudart static -o $@.tmp $(CUDA_SRC) \
+	    -gencode arch=compute_90$(,)code=compute_90 -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off -Xlinker --no-undefined -shared --cudart static -o $@.tmp $(CUDA_SRC) \
 	    > $(BUILD)/neap_cuda.log 2>&1 && mv $@.tmp $@ || { grep -i "error" $(BUILD)/neap_cuda.log; rm -f $@.tmp; exit 1; }
 
 # Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).

@@ -12,6 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define NEAP_KERNELS_ABI 1
 #define NEAP_MAX_LAYERS  32
 #define NEAP_LANES       16 /* rows are padded to this many floats with zeros; also the lane count of dot products and sums */
@@ -222,4 +226,8 @@ void neap_perm_init(neap_perm *p, uint32_t n, uint64_t seed, uint64_t epoch);
 
 /* 64 well-mixed bits from a seed, a stream number and a counter: the only source of randomness in kernels/. */
 uint64_t neap_random_bits(uint64_t seed, uint64_t stream, uint64_t counter);
+
+#ifdef __cplusplus
+}
+#endif
 #endif
