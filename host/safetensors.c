@@ -117,7 +117,7 @@ static int build_header(const neap_safe *s, const int *order, neap_buf *b, size_
 
 static int build_file(const neap_safe *s, neap_buf *file) {
     neap_buf head = {0};
-    size_t sum_at;
+    size_t sum_at = 0;
     int *order = malloc(sizeof *order * (size_t)(s->entries + 1));
     int rc = order ? 0 : NEAP_ERR_MEMORY;
     if (!rc) by_size(s, order), rc = build_header(s, order, &head, &sum_at);

@@ -117,6 +117,93 @@ static void gradient_matches_differences(int act, int loss) {
     setup_free(&t);
 }
 
+/* ---- 300 steps beside a trainer in double ---- */
+
+enum { D_IN = 16, D_HID = 32, D_ROWS = 32, D_STEPS = 300 };
+
+typedef struct exact { /* 16 -> 32 -> 32 -> 1, ReLU, MSE, Adam; weights as [out][in] */
+    double w1[D_HID][D_IN], b1[D_HID], w2[D_HID][D_HID], b2[D_HID], w3[1][D_HID], b3[1];
+} exact;
+
+static double exact_step(exact *p, exact *m, exact *v, const setup *t, int step) {
+    static exact g;
+    double loss = 0;
+    memset(&g, 0, sizeof g);
+    for (int r = 0; r < D_ROWS; r++) {
+        double h1[D_HID], h2[D_HID], d1[D_HID] = {0}, z = p->b3[0];
+        const float *x = t->x + r * t->net.ldx;
+        for (int o = 0; o < D_HID; o++) {
+            h1[o] = p->b1[o];
+            for (int i = 0; i < D_IN; i++) h1[o] += x[i] * p->w1[o][i];
+            h1[o] = h1[o] > 0 ? h1[o] : 0;
+        }
+        for (int o = 0; o < D_HID; o++) {
+            h2[o] = p->b2[o];
+            for (int i = 0; i < D_HID; i++) h2[o] += h1[i] * p->w2[o][i];
+            h2[o] = h2[o] > 0 ? h2[o] : 0;
+            z += h2[o] * p->w3[0][o];
+        }
+        double e = z - t->y[r], d = 2 * e / D_ROWS;
+        loss += e * e / D_ROWS;
+        g.b3[0] += d;
+        for (int o = 0; o < D_HID; o++) {
+            g.w3[0][o] += d * h2[o];
+            double d2 = h2[o] > 0 ? d * p->w3[0][o] : 0;
+            g.b2[o] += d2;
+            for (int i = 0; i < D_HID; i++) g.w2[o][i] += d2 * h1[i], d1[i] += d2 * p->w2[o][i];
+        }
+        for (int o = 0; o < D_HID; o++) {
+            double dd = h1[o] > 0 ? d1[o] : 0;
+            g.b1[o] += dd;
+            for (int i = 0; i < D_IN; i++) g.w1[o][i] += dd * x[i];
+        }
+    }
+    double *pw = (double *)p, *pm = (double *)m, *pv = (double *)v, *pg = (double *)&g, lr = (double)1e-3f, b1 = (double)0.9f, b2 = (double)0.999f;
+    for (size_t i = 0; i < sizeof g / sizeof(double); i++) {
+        pm[i] = b1 * pm[i] + (1 - b1) * pg[i];
+        pv[i] = b2 * pv[i] + (1 - b2) * pg[i] * pg[i];
+        pw[i] -= lr / (1 - pow(b1, step)) * pm[i] / (sqrt(pv[i] / (1 - pow(b2, step))) + (double)1e-8f);
+    }
+    return loss;
+}
+
+static void exact_copy(exact *p, const neap_net *net, const float *w) {
+    static float weight[D_HID * D_HID], bias[D_HID];
+    double *to[] = {p->w1[0], p->b1, p->w2[0], p->b2, p->w3[0], p->b3};
+    for (int k = 0; k < 3; k++) {
+        neap_net_export(net, w, k, weight, bias);
+        for (int i = 0; i < net->layer[k].in * net->layer[k].out; i++) to[2 * k][i] = weight[i];
+        for (int i = 0; i < net->layer[k].out; i++) to[2 * k + 1][i] = bias[i];
+    }
+}
+
+static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+/* Single trajectories are chaotic (one flipped gate is amplified), hence the median of five. */
+static void float_follows_double(void) {
+    double off_weight[5], off_loss[5];
+    for (int seed = 0; seed < 5; seed++) {
+        static exact p, m, v, got;
+        setup t;
+        setup_init(&t, (int[]){D_IN, D_HID, D_HID, 1}, 3, NEAP_ACT_RELU, D_ROWS, &adam);
+        neap_net_seed(&t.net, t.s.w, (uint64_t)(100 + seed));
+        exact_copy(&p, &t.net, t.s.w);
+        memset(&m, 0, sizeof m), memset(&v, 0, sizeof v);
+        off_weight[seed] = off_loss[seed] = 0;
+        for (int step = 1; step <= D_STEPS; step++) {
+            double want = exact_step(&p, &m, &v, &t, step);
+            double loss = neap_kernels_cpu()->step(&t.net, &adam, &t.s, t.x, t.net.ldx, t.y, D_ROWS, &t.work) / D_ROWS;
+            off_loss[seed] = fmax(off_loss[seed], fabs(loss - want));
+        }
+        exact_copy(&got, &t.net, t.s.w);
+        for (size_t i = 0; i < sizeof p / sizeof(double); i++)
+            off_weight[seed] = fmax(off_weight[seed], fabs(((double *)&p)[i] - ((double *)&got)[i]));
+        setup_free(&t);
+    }
+    qsort(off_weight, 5, sizeof(double), ascending), qsort(off_loss, 5, sizeof(double), ascending);
+    CHECK(off_loss[2] <= 1e-6 && off_weight[2] <= 2e-6, "loss off by %g, weights by %g (medians)", off_loss[2], off_weight[2]);
+}
+
 /* ---- every backend gives the scalar one's bits ---- */
 
 static void same_bits(const int *sizes, int layers, int act, int n, const neap_hyper *h, int steps, int threads, const char *what) {
@@ -313,6 +400,7 @@ int main(void) {
     for (int act = 0; act < NEAP_ACT_COUNT; act++)
         for (int loss = 0; loss < NEAP_LOSS_COUNT; loss++)
             if (loss != NEAP_LOSS_MAE || act == NEAP_ACT_TANH) gradient_matches_differences(act, loss);
+    float_follows_double();
     backends_agree();
     nan_stays_in_its_sample();
     jobs_are_reproducible();
