@@ -11,6 +11,7 @@
 #define WATCH_MS     20
 #define SPIN_RUNS    64 /* runs without progress before we look for the connection that keeps MHD busy */
 #define SPIN_MS      250
+#define PEEK_MS      250
 
 void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MHD_ConnectionNotificationCode code) {
     neap_http *s = cls;
@@ -61,10 +62,11 @@ void http_phase(http_conn *k, enum http_phase p, unsigned ms) {
     neap_http *s = k->s;
     k->phase = p;
     k->since = http_now(s);
-    k->due = ms ? k->since + ms : 0;
+    k->limit = k->due = ms ? k->since + ms : 0;
+    if (p <= HTTP_BODY && ms > PEEK_MS) k->due = k->since + PEEK_MS;
     if (k->due && (!s->sweep_at || k->due < s->sweep_at)) {
         s->sweep_at = k->due;
-        uv_timer_start(s->sweep_timer, http_sweep, ms, 0);
+        uv_timer_start(s->sweep_timer, http_sweep, k->due - k->since, 0);
     }
 }
 
@@ -114,6 +116,14 @@ static void overdue(http_conn *k) {
     }
 }
 
+/* Data and FIN that arrive together: 0.9.75 reads the data, takes a short read for "nothing more", and misses the end. So connections on which we
+   wait are looked at: idle ones once, others about each second. */
+static void peek(http_conn *k, uint64_t now) {
+    char c;
+    if (recv(k->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0) http_cut(k, 0);
+    k->due = k->phase == HTTP_IDLE || k->limit < now + 1000 ? k->limit : now + 1000;
+}
+
 /* One pass over all connections: ends what is overdue, finds the next deadline. Ten thousand connections take ~0.1 ms. */
 void http_sweep(uv_timer_t *t) {
     neap_http *s = t->data;
@@ -121,8 +131,10 @@ void http_sweep(uv_timer_t *t) {
     for (http_conn *k = s->conns, *after; k; k = after) {
         after = k->next; /* http_cut frees nothing: MHD does in its next run */
         if (k->due && k->due <= now) {
-            k->due = 0;
-            overdue(k);
+            if (k->limit <= now) {
+                k->due = 0;
+                overdue(k);
+            } else peek(k, now);
         }
         if (k->due && (!next || k->due < next)) next = k->due;
     }

@@ -15,10 +15,10 @@ typedef struct http_conn {
     struct MHD_Connection *mhd;
     int fd;
     enum http_phase phase;
-    uint64_t since, due; /* loop milliseconds; due 0 = none */
-    uint64_t touched;    /* loop time at which MHD last called us for it (see http_spin_check) */
-    neap_http_req *req;  /* the request under way, not counted */
-    uv_poll_t *watch;    /* looks for the peer's leaving while MHD does not */
+    uint64_t since, limit, due; /* loop milliseconds: when the phase began, must end (0 = never), and is looked at next */
+    uint64_t touched;           /* loop time at which MHD last called us for it (see http_spin_check) */
+    neap_http_req *req;         /* the request under way, not counted */
+    uv_poll_t *watch;           /* looks for the peer's leaving while MHD does not */
     struct http_conn *prev, *next;
     struct sockaddr_storage addr;
     unsigned linger : 1; /* answered early: keep the socket a moment, or a reset destroys the answer */

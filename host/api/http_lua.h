@@ -7,6 +7,7 @@
 #include "host/http_route.h"
 
 #define HTTP_APP     "neap.http.app"
+#define HTTP_APPS    "neap.http.apps" /* registry: app objects by address, weak */
 #define HTTP_SERVER  "neap.http.server"
 #define HTTP_REQ     "neap.http.request"
 #define HTTP_STREAM_ "neap.http.stream"
@@ -43,6 +44,12 @@ typedef struct http_req {
         size_t off, len;
     } param[];
 } http_req;
+
+/* What the core calls (neap_http_app); ud is the http_app. */
+void http_dispatch(neap_http_req *r, void *ud);
+int http_head(neap_http_req *r, void *ud);
+void http_gone(neap_http_req *r, int why, void *ud);
+void http_task_init(lua_State *L);
 
 http_req *http_check_req(lua_State *L, int idx); /* raises once the request is over */
 void http_req_meta(lua_State *L);

@@ -1,14 +1,10 @@
-/* mod_http.c: neap.http.core: apps, servers, and the way of a request into a task. The options, defaults and messages are in lua/neap/http.lua.
-
-   A callback from the core never runs script code: `dispatch` looks up the route, makes the request object and starts a task (in one protected call);
-   the task runs `handle`, which calls the handler and answers. The core's request is referenced from dispatch until the task is over. */
+/* mod_http.c: neap.http.core: apps, servers, apps without a socket. The options, defaults and messages are in lua/neap/http.lua; how a request
+   becomes a task is in http_task_lua.c. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <fcntl.h>
 #include "host/api/http_lua.h"
-
-#define APPS "neap.http.apps" /* registry: app objects by address, weak */
 
 int luaopen_neap_http_core(lua_State *L);
 
@@ -33,7 +29,7 @@ static int core_app(lua_State *L) {
     a->max_body = (size_t)max;
     a->cb = lua_newthread(L);
     lua_setiuservalue(L, -2, 2);
-    lua_getfield(L, LUA_REGISTRYINDEX, APPS);
+    lua_getfield(L, LUA_REGISTRYINDEX, HTTP_APPS);
     lua_pushvalue(L, -2);
     lua_rawsetp(L, -2, a);
     lua_pop(L, 1);
@@ -75,162 +71,6 @@ static int app_set(lua_State *L) {
     a->ready = 1;
     lua_setiuservalue(L, 1, 1);
     return 0;
-}
-
-/* ---- a request becomes a task ---------------------------------------------------------------------------------------------------- */
-
-/* [-0, +1] the app's handlers table; 1 = the request */
-static void push_handlers(lua_State *L) {
-    lua_getiuservalue(L, 1, 2);
-    lua_getiuservalue(L, -1, 1);
-    lua_replace(L, -2);
-}
-
-static int answered(lua_State *L, int status, lua_KContext ctx) {
-    http_answer(L, lua_touserdata(L, 1), 2, lua_gettop(L) - 1);
-    return 0;
-}
-
-/* answer(req): calls [id], or [0] where no route fits, and answers with what it returns */
-static int answer(lua_State *L) {
-    push_handlers(L);
-    lua_rawgeti(L, -1, ((http_req *)lua_touserdata(L, 1))->id);
-    lua_replace(L, -2);
-    lua_pushvalue(L, 1);
-    lua_callk(L, 1, LUA_MULTRET, 0, answered);
-    return answered(L, LUA_OK, 0);
-}
-
-/* The error stays what it is (<close> variables see it); its traceback waits in the registry under the thread. */
-static int with_traceback(lua_State *L) {
-    luaL_traceback(L, L, NULL, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, L);
-    return 1;
-}
-
-static int failure_answered(lua_State *L, int status, lua_KContext ctx) {
-    http_answer(L, lua_touserdata(L, 1), 5, lua_gettop(L) - 4);
-    return 0;
-}
-
-/* After an error: failed(req, error, traceback) returns the answer, and logs. */
-static int after(lua_State *L, int status, lua_KContext ctx) {
-    http_req *q = lua_touserdata(L, 1);
-    if (status == LUA_OK || status == LUA_YIELD) return 0;
-    if (q->r && neap_http_streaming(q->r)) neap_http_stream_abort(q->r);
-    lua_settop(L, 3); /* request, message handler, error */
-    push_handlers(L);
-    lua_getfield(L, 4, "failed");
-    lua_pushvalue(L, 1);
-    lua_pushvalue(L, 3);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, L);
-    lua_pushnil(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, L);
-    lua_callk(L, 3, LUA_MULTRET, 0, failure_answered);
-    return failure_answered(L, LUA_OK, 0);
-}
-
-/* handle(req): the body of a request's task */
-static int handle(lua_State *L) {
-    lua_pushcfunction(L, with_traceback);
-    lua_pushcfunction(L, answer);
-    lua_pushvalue(L, 1);
-    return after(L, lua_pcallk(L, 1, 0, 2, 0, after), 0);
-}
-
-static void done(rt_task *t, lua_State *co, int status, int n, const char *traceback, void *ud) {
-    neap_http_req *r = ud;
-    http_req *q = neap_http_data(r);
-    if (!neap_http_answered(r)) http_answer_plain(r, 500, "", "");
-    if (neap_http_streaming(r)) neap_http_stream_end(r);
-    if (q) {
-        q->task = NULL;
-        if (!q->keep) {
-            q->r = NULL;
-            neap_http_set_data(r, NULL);
-            neap_http_unref(r); /* the request object's */
-        }
-    }
-    neap_http_unref(r); /* the task's */
-}
-
-struct start {
-    http_app *a;
-    neap_http_req *r;
-    neap_http_match *m;
-    int found;
-};
-
-static int start(lua_State *L) {
-    struct start *s = lua_touserdata(L, 1);
-    http_req *q;
-    int n = s->found == 1 ? s->m->nparams : 0;
-    lua_settop(L, 0);
-    lua_pushcfunction(L, handle);
-    size_t size = sizeof *q + (size_t)n * sizeof q->param[0], allow = s->found == -1 ? strlen(s->m->allow) + 1 : 0;
-    q = lua_newuserdatauv(L, size + allow, 2);
-    q->r = NULL;
-    q->app = s->a;
-    q->task = NULL;
-    q->writer = NULL;
-    q->keep = 0;
-    q->id = s->found == 1 ? s->m->id : 0;
-    q->found = s->found;
-    q->nparams = n;
-    q->names = n ? s->m->names : NULL;
-    q->allow = allow ? memcpy((char *)q + size, s->m->allow, allow) : "";
-    memcpy(q->param, s->m->param, (size_t)n * sizeof q->param[0]);
-    lua_pushvalue(L, lua_upvalueindex(1)); /* the metatable */
-    lua_setmetatable(L, -2);
-    lua_rawgetp(L, lua_upvalueindex(2), s->a);
-    lua_setiuservalue(L, -2, 2);
-    q->task = task_start(s->a->R, L, 1, NULL, done, s->r);
-    q->r = neap_http_ref(s->r);
-    neap_http_set_data(s->r, q);
-    neap_http_ref(s->r);
-    return 0;
-}
-
-static void dispatch_match(http_app *a, neap_http_req *r, neap_http_match *m, int found) {
-    if (found != 1 && !a->fallback) {
-        if (found == -1 && !strcmp(neap_http_method(r), "OPTIONS")) http_answer_plain(r, 204, "", m->allow);
-        else http_answer_plain(r, found ? 405 : 404, found ? "this path does not take this method" : "no such path", found ? m->allow : "");
-        return;
-    }
-    struct start s = {a, r, m, found};
-    lua_State *L = a->cb;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)start);
-    lua_pushlightuserdata(L, &s);
-    if (lua_pcall(L, 1, 0, 0) != LUA_OK) { /* memory */
-        lua_pop(L, 1);
-        http_answer_plain(r, 503, "not enough memory", "");
-    }
-}
-
-static int lookup(http_app *a, neap_http_req *r, neap_http_match *m) {
-    size_t n;
-    const char *p = neap_http_path(r, &n);
-    return neap_http_router_match(a->router, neap_http_method(r), p, n, m);
-}
-
-static void dispatch(neap_http_req *r, void *ud) {
-    http_app *a = ud;
-    neap_http_match m;
-    int found = lookup(a, r, &m);
-    if (found == 1 && m.id < a->nlimits && a->limits[m.id].timeout_ms) neap_http_limit(r, 0, a->limits[m.id].timeout_ms);
-    dispatch_match(a, r, &m, found);
-}
-
-static int head(neap_http_req *r, void *ud) {
-    http_app *a = ud;
-    neap_http_match m;
-    if (a->limits && lookup(a, r, &m) == 1 && m.id < a->nlimits && a->limits[m.id].max_body) neap_http_limit(r, a->limits[m.id].max_body, 0);
-    return 0;
-}
-
-static void gone(neap_http_req *r, int why, void *ud) {
-    http_req *q = neap_http_data(r);
-    if (q && q->task) task_cancel(q->task, why == NEAP_ERR_TIMEOUT ? "the handler's time limit is over" : "the client has gone");
 }
 
 /* ---- servers ------------------------------------------------------------------------------------------------------------------------ */
@@ -311,7 +151,7 @@ static int core_listen(lua_State *L) {
     c.write_ms = ms_field(L, "write_timeout");
     c.tls_cert = text_field(L, "cert");
     c.tls_key = text_field(L, "key");
-    c.app = (neap_http_app){dispatch, gone, head, a};
+    c.app = (neap_http_app){http_dispatch, http_gone, http_head, a};
     char err[300] = "";
     server *s = lua_newuserdatauv(L, sizeof *s, 1);
     memset(s, 0, sizeof *s);
@@ -349,7 +189,7 @@ static int server_swap(lua_State *L) {
     http_app *a = luaL_checkudata(L, 2, HTTP_APP);
     luaL_argcheck(L, a->ready, 2, "the app has no handlers yet");
     if (!s->http) return luaL_error(L, "the server is closed");
-    neap_http_swap(s->http, &(neap_http_app){dispatch, gone, head, a});
+    neap_http_swap(s->http, &(neap_http_app){http_dispatch, http_gone, http_head, a});
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, 1, 1); /* what is under way keeps the old one through its request */
     return 0;
@@ -452,7 +292,7 @@ static int core_test(lua_State *L) {
         wait_unref(w);
         return err_raise(L, &(rt_error){"invalid", 0, -1, 0}, "app:test: the server would refuse this request with 400: %s", err);
     }
-    dispatch(r, a);
+    http_dispatch(r, a);
     neap_http_unref(r);
     return wait_park(L, w, tested);
 }
@@ -501,20 +341,17 @@ static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
 int luaopen_neap_http_core(lua_State *L) {
     class(L, HTTP_APP, app_methods);
     class(L, HTTP_SERVER, server_methods);
-    lua_newtable(L); /* APPS */
+    lua_newtable(L); /* HTTP_APPS */
     lua_createtable(L, 0, 1);
     lua_pushliteral(L, "v");
     lua_setfield(L, -2, "__mode");
     lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, APPS);
+    lua_setfield(L, LUA_REGISTRYINDEX, HTTP_APPS);
     luaL_newlib(L, functions);
     http_req_meta(L);
     lua_setfield(L, -2, "request");
     http_stream_meta(L);
     lua_setfield(L, -2, "stream");
-    luaL_getmetatable(L, HTTP_REQ);
-    lua_getfield(L, LUA_REGISTRYINDEX, APPS);
-    lua_pushcclosure(L, start, 2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)start);
+    http_task_init(L);
     return 1;
 }
