@@ -22,6 +22,21 @@ local watchers = setmetatable({}, {__mode = "k"}) -- journals that are applied h
 
 -- ---- what /metrics says: only the worker that applies counts, so that the sum over the workers is the truth ----
 
+local count -- brings the counters up to date
+
+--- A gauge of the journal that is applied here; 0 where none is.
+local function gauge(name, help, field)
+    metric.gauge(name, help, function()
+        local j = next(watchers)
+        local ok, now = pcall(j and j.stats or error, j)
+        if not ok then return 0 end
+        count(j, now)
+        return now[field] or 0
+    end)
+end
+gauge("neap_journal_retained_bytes", "Bytes that the journal keeps on disk.", "retained") -- before the counters: asked first, it brings them up to date
+gauge("neap_journal_behind_bytes", "Bytes in the journal that Redis does not have yet.", "behind")
+
 local COUNTED <const> = {
     records = metric.counter("neap_journal_records_total", "Batches written to the journal."),
     failures = metric.counter("neap_journal_write_failures_total", "Groups of batches that the disk refused; their clients were told so."),
@@ -32,17 +47,15 @@ local COUNTED <const> = {
     damaged_bytes = metric.counter("neap_journal_damaged_bytes_total", "Bytes of the journal that were damaged and passed over."),
     replays = metric.counter("neap_journal_replays_total", "Times that Redis had lost its data and got it again."),
 }
+local counted = setmetatable({}, {__mode = "k"}) -- of each journal, the numbers that are in the counters already
 
---- A gauge of the journal that is applied here; 0 where none is.
-local function gauge(name, help, field)
-    metric.gauge(name, help, function()
-        local j = next(watchers)
-        local ok, s = pcall(j and j.stats or error, j)
-        return ok and s[field] or 0
-    end)
+function count(j, now)
+    local before = counted[j] or {}
+    for field, counter in pairs(COUNTED) do
+        if now[field] and now[field] > (before[field] or 0) then counter:inc(now[field] - (before[field] or 0)) end
+    end
+    counted[j] = now
 end
-gauge("neap_journal_retained_bytes", "Bytes that the journal keeps on disk.", "retained")
-gauge("neap_journal_behind_bytes", "Bytes in the journal that Redis does not have yet.", "behind")
 
 --- Opens the directory's journal, or shares it if this process has it open. Raises kind "io" or "full" if it cannot.
 ---@param opts neap.journal.open_options
@@ -64,9 +77,7 @@ local function watch(j)
             if watchers[j] then watchers[j]:stop() end
             return
         end
-        for field, counter in pairs(COUNTED) do
-            if now[field] > (before[field] or 0) then counter:inc(now[field] - (before[field] or 0)) end
-        end
+        count(j, now)
         if now.state ~= before.state or now.text ~= before.text then
             local level = now.state == "stopped" and log.error or now.state == "away" and log.warn or log.info
             level("journal to Redis: " .. now.state, {why = now.text ~= "" and now.text or nil, behind = now.behind})
