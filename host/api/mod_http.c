@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/resource.h>
 #include <fcntl.h>
 #include "host/api/http_lua.h"
 
@@ -130,6 +131,14 @@ static const char *text_field(lua_State *L, const char *name) { /* stays alive: 
     return p;
 }
 
+/* A thousand clients need as many descriptors; the usual soft limit is 1,024. Only in a program of our own: a limit belongs to the process. */
+static void raise_limit(rt *R) {
+    struct rlimit rl;
+    if (rt_is_library(R) || getrlimit(RLIMIT_NOFILE, &rl) || rl.rlim_cur >= rl.rlim_max || rl.rlim_cur >= 65536) return;
+    rl.rlim_cur = rl.rlim_max < 65536 ? rl.rlim_max : 65536;
+    setrlimit(RLIMIT_NOFILE, &rl);
+}
+
 /* core.listen(app, options): host, port, backlog, share = "first" | "join" | nil, fd, cert, key (PEM), limits (see http.lua). Raises {kind="io"} or
    {kind="invalid"} with a sentence. */
 static int core_listen(lua_State *L) {
@@ -157,6 +166,7 @@ static int core_listen(lua_State *L) {
     memset(s, 0, sizeof *s);
     luaL_setmetatable(L, HTTP_SERVER);
     s->R = rt_of(L);
+    raise_limit(s->R);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     lua_pushvalue(L, -1);
