@@ -33,6 +33,7 @@ if opt.execute then
     code = ran and result and 0 or 1
 else
     local info = server.info
+    if info.note then io.write(info.note, "\n") end
     code = require("neap.repl").run{
         backend = server,
         banner = ("in %s, process %d%s, neap %s. What you type runs there; /help explains, ^D leaves."):format(info.name or "a server",

@@ -11,6 +11,7 @@ local opt = args.parse{
 local ok, server = pcall(attach.open, opt.server)
 local asked, reply
 if ok then
+    server.out = function() end -- what is told to everybody who is attached comes as the answer too
     asked, reply = pcall(server.ask, server, {op = "reload"})
     server:close()
 end

@@ -75,6 +75,7 @@ describe("a running server", function()
             edit(0)
             local p, url, name = serve(dir .. "/app.lua", "--workers", tostring(workers))
             local client <close> = attach.open(name)
+            client.out = function() end
             local stop = load_with(4, url)
             local settled
             local failed
@@ -97,11 +98,16 @@ describe("a running server", function()
     it("keeps the old version in all workers when an edit is broken, and says file and line", function()
         app "return function(app) app:get('/hello', function() return {version = 1} end) end"
         local _, url, name = serve(dir .. "/app.lua", "--workers", "2")
+        local watcher <close> = attach.open(name, 2)
+        local heard = {}
+        watcher.out = function(line) heard[#heard + 1] = line end
         app "return function(app)\n  app:gett('/hello')\nend"
         local text, code = process.run {helper.program(), "reload", name}
         assert.equal(1, code)
         assert.matches("app.lua:2:", text, 1, true)
         for _ = 1, 10 do assert.equal(1, http.request({url = url .. "/hello"}):json().version) end
+        helper.eventually(function() return table.concat(heard):find("reload failed, the old version goes on: .*app.lua:2:") end) -- at each prompt
+        assert.matches("app.lua:2:", watcher:hello().note, 1, true)
         local health = http.request({url = url .. "/health"}):json()
         assert.matches("app.lua:2:", health.degraded[1], 1, true)
         app "return function(app) app:get('/hello', function() return {version = 2} end) end"

@@ -55,8 +55,16 @@ function attach.stats(opts)
     return stats
 end
 
+local conversations = {} -- conn -> true
+
+--- Writes a text above the prompt of everybody who is attached to this worker.
+function attach.tell(text)
+    for conn in pairs(conversations) do conn:send(json.encode({out = text .. "\n"}, {utf8 = "replace"})) end
+end
+
 -- Answers one connection until the other end leaves.
 local function converse(conn, opts)
+    conversations[conn] = true
     local Session = require "neap.repl_eval"
     local running
     local function say(message) conn:send(json.encode(message, {nan = "null", utf8 = "replace"})) end
@@ -78,7 +86,7 @@ local function converse(conn, opts)
     function answers.hello(m)
         session.width, session.colour, session.unicode = m.width or 80, m.colour == true, m.unicode == true
         local info = {name = opts.name, pid = opts.pid, worker = opts.worker, workers = opts.workers, version = neap.version,
-            where = opts.where}
+            where = opts.where, note = opts.note and opts.note()}
         return info
     end
     function answers.run(m)
@@ -104,6 +112,7 @@ local function converse(conn, opts)
         return {ok = result ~= false, message = message}
     end
     local guard <close> = setmetatable({}, {__close = function() -- luacheck: ignore 211
+        conversations[conn] = nil
         answers.cancel()
         conn:close()
     end})
@@ -128,6 +137,7 @@ end
 
 --- Opens the control socket of this worker. opts: name (shown and asked for), env (names for the prompt: app, store, ...), on_reload() ->
 --- ok, message; stats() -> more fields for `neap top`; commands (more /commands), names(prefix) -> words for completion inside strings,
+--- note() -> a sentence that whoever attaches should read, or nil,
 --- where (a text such as "http://127.0.0.1:5000"), worker and workers (numbers). Returns the server; its :close() removes the socket.
 ---@param opts? table
 function attach.serve(opts)

@@ -5,6 +5,7 @@
 ---       commit = function(value) end,                   -- puts it in force; must not fail
 ---       drop = function(value) end,                     -- the new one is not wanted (another worker's build failed)
 ---       files = function() return {"app.lua"} end,      -- for watch
+---       told = function(ok, message) end,               -- in every worker, after each round
 ---   }
 ---   local ok, message = reload:now()                    -- in worker 1
 ---   reload.last                                         -- {ok=, error=, at=, count=}: for /health and the prompt
@@ -40,7 +41,7 @@ end
 --- ARGS: see above, and workers (their number, default 1). Every worker makes one.
 function Reload.new(opts)
     local self = setmetatable({
-        build = opts.build, commit = opts.commit, drop = opts.drop, files = opts.files, workers = opts.workers or 1,
+        build = opts.build, commit = opts.commit, drop = opts.drop, files = opts.files, told = opts.told, workers = opts.workers or 1,
         lock = task.mutex(), last = {ok = true, count = 0}, round = 0,
     }, Reload)
     if self.workers > 1 then
@@ -52,6 +53,7 @@ function Reload.new(opts)
             local verdict = json.decode(text)
             finish(self, verdict.good)
             self.last = verdict.last
+            if self.told then self.told(verdict.good, verdict.message) end
         end)
         worker.on("reload.built", function(text)
             local answer = json.decode(text)
@@ -88,14 +90,18 @@ function Reload:now()
         if good then good, why = others_build(self) end
         local ms = (task.now() - started) * 1e3
         self.last = {ok = good, error = why, at = os.time(), count = self.last.count + (good and 1 or 0)}
+        local message = good and ("reloaded in %.0f ms, version %d"):format(ms, self.last.count + 1) or why
         finish(self, good)
-        if self.workers > 1 then worker.send("all", "reload.finish", json.encode({good = good, last = self.last}, {utf8 = "replace"})) end
+        if self.workers > 1 then
+            worker.send("all", "reload.finish", json.encode({good = good, last = self.last, message = message}, {utf8 = "replace"}))
+        end
         if good then
             log.info("reloaded", {ms = math.floor(ms + 0.5), version = self.last.count + 1})
-            return true, ("reloaded in %.0f ms, version %d"):format(ms, self.last.count + 1)
+        else
+            log.error("the old version goes on: " .. why)
         end
-        log.error("the old version goes on: " .. why)
-        return false, why
+        if self.told then self.told(good, message) end
+        return good, message
     end)
 end
 

@@ -88,6 +88,7 @@ local function furnish(here, opt, me, count)
             end)
         end,
         drop = version.drop,
+        told = function(ok, message) attach.tell(ok and message or "reload failed, the old version goes on: " .. message) end,
         files = function() return version.files(here, opt) end,
     }
 end
@@ -104,6 +105,7 @@ local function open_doors(here, opt, share, me)
     end})
     here.control = attach.serve {
         name = opt.name or "neap", env = env, where = where, worker = me, workers = here.workers, commands = serve_commands(here),
+        note = function() return here.reload.last.error and "The last reload failed, the old version goes on: " .. here.reload.last.error end,
         names = function() return here.store:sensors() end, on_reload = me == 1 and function() return here.reload:now() end or nil,
         stats = function()
             local before = task.now()

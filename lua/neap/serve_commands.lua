@@ -23,11 +23,9 @@ return function(here)
         end
     end}
 
-    commands.reload = {help = "reads sensor specs, app.lua and extensions again", run = function(session)
+    commands.reload = {help = "reads sensor specs, app.lua and extensions again", run = function()
         if not here.reload then return false end
-        local ok, message = here.reload:now()
-        session:write(message, "\n")
-        return ok
+        return (here.reload:now()) -- what came of it is told to everybody who is attached
     end}
 
     commands.health = {help = "what GET /health says", run = function(session)
