@@ -97,4 +97,46 @@ describe("a reading that was answered with 2xx", function()
         assert.equal(0, twice)
         assert.is_true(#acked >= 50 * ROUNDS)
     end)
+
+    it("is acknowledged from the journal while Redis is frozen or full, and there afterwards", function()
+        local number = 0
+        local function post()
+            number = number + 1
+            local before = task.now()
+            local answer = http.request {method = "POST", url = url .. "/receive", body = ('[{"sensor_name":"t","sensor_output":%d}]'):format(number)}
+            assert.equal(200, answer.status)
+            assert.is_true(task.now() - before < 2)
+        end
+        local function health()
+            local answer = http.request {url = url .. "/health"}
+            assert.equal(200, answer.status, "readings are accepted, so it is healthy")
+            return answer:json()
+        end
+        local function caught_up()
+            helper.eventually(function() return health().journal.behind == 0 and health().redis.up end, 20)
+            local text = process.run {"redis-cli", "--json", "-s", dir .. "/data/redis/redis.sock", "xrange", "neap:{t}:readings", "-", "+"}
+            local n = 0
+            for _, entry in ipairs(json.decode(text)) do
+                for i = 2, #entry[2], 2 do
+                    n = n + 1
+                    assert.equal(n, math.tointeger(tonumber(entry[2][i])), "in order, each once")
+                end
+            end
+            assert.equal(number, n)
+        end
+        local function redis_cli(...) return process.run {"redis-cli", "-s", dir .. "/data/redis/redis.sock", ...} end
+        post()
+        local pid = redis_pid()
+        process.run {"kill", "-STOP", tostring(pid)}
+        for _ = 1, 3 do post() end
+        helper.eventually(function() return #health().degraded > 0 end, 20)
+        for _ = 1, 20 do post() end
+        process.run {"kill", "-CONT", tostring(pid)}
+        caught_up()
+        redis_cli("config", "set", "maxmemory", "1")
+        for _ = 1, 20 do post() end
+        helper.eventually(function() return #health().degraded > 0 and health().degraded[1]:find "OOM" end, 20)
+        redis_cli("config", "set", "maxmemory", "0")
+        caught_up()
+    end)
 end)
