@@ -1,0 +1,223 @@
+-- The server's door as real clients meet it: tokens in each client's own form, TLS, the refusal to start open to all. A client that is not
+-- installed (Debian: python3-influxdb, collectd-core with libyajl2, prometheus for promtool; npm: @influxdata/influxdb-client, found through
+-- NODE_PATH) leaves its spec out.
+local helper = require "spec.helper"
+local process = require "neap.process"
+
+local function installed(command) return os.execute(command .. " >/dev/null 2>&1") end
+
+local function it_with(command, title, body)
+    if installed(command) then it(title, body) else pending(title .. " (not installed)", function() end) end
+end
+
+describe("the server's door", function()
+    local dir, data, server, url, token
+
+    local function start(...)
+        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", data, stdout = "pipe", stderr = "file",
+            path = dir .. "/log", ...}
+        local said = ""
+        repeat
+            local line = server:line(20)
+            assert.is_truthy(line, helper.read(dir .. "/log"))
+            said = said .. line .. "\n"
+        until line:find "^  try"
+        url = said:match "https?://[%d.]+:%d+"
+        return said
+    end
+
+    local function new_token(...)
+        return (process.run {helper.program(), "token", "add", "--data", data, stderr = "null", ...}:gsub("%s", ""))
+    end
+
+    before_each(function()
+        dir = helper.dir()
+        data, server = dir .. "/data", nil
+        token = new_token "edge"
+    end)
+    after_each(function()
+        if server then server:stop() end
+        helper.remove(dir)
+    end)
+
+    --- curl's answer: its text, and the status alone.
+    local function curl(...)
+        local text = process.run {"curl", "-s", "-m", "10", "-w", "\n%{http_code}", ...}
+        local body, status = text:match "^(.*)\n(%d+)$"
+        return body, tonumber(status)
+    end
+    local function latest(sensor)
+        local path = sensor:gsub("[^%w.-]", function(c) return ("%%%02X"):format(c:byte()) end)
+        local body, status = curl("-H", "Authorization: Token " .. token, url .. "/api/sensors/" .. path .. "/latest")
+        return status == 200 and tonumber(body:match '"value":([-%d.eE+]+)') or nil
+    end
+
+    it("does not open to other machines without a token, and says what to do", function()
+        local p = process.spawn {helper.program(), "serve", "--listen", "0.0.0.0:0", "--data", dir .. "/new", stdout = "null", stderr = "pipe"}
+        assert.equal(1, (p:wait(10)))
+        p = process.spawn {helper.program(), "serve", "--listen", "0.0.0.0:0", "--data", dir .. "/new", stdout = "pipe", stderr = "stdout"}
+        local said = ""
+        for line in p:lines() do said = said .. line .. "\n" end
+        assert.matches("opens neap to other machines", said)
+        assert.matches("neap token add NAME %-%-data " .. dir:gsub("%p", "%%%0") .. "/new", said)
+        assert.matches("%-%-no%-auth", said)
+    end)
+
+    it("lets curl in with a token, tells it what is wrong without one, and forgets a revoked one", function()
+        local said = start "--auth"
+        assert.matches("tokens +asked for", said)
+        local reading = '[{"sensor_name":"oven","sensor_output":200}]'
+        local body, status = curl("-d", reading, url .. "/receive")
+        assert.equal(401, status)
+        assert.matches("neap token add", body)
+        assert.equal(200, select(2, curl("-H", "Authorization: Token " .. token, "-d", reading, url .. "/receive")))
+        assert.equal(200, select(2, curl("-H", "Authorization: Bearer " .. token, "-d", reading, url .. "/receive")))
+        assert.equal(200, select(2, curl("-u", "oven:" .. token, "-d", reading, url .. "/receive")))
+        assert.equal(204, select(2, curl("--data-binary", "oven value=201", url .. "/write?db=d&u=x&p=" .. token)))
+        assert.equal(200, select(2, curl("-d", '{"oven":202}', url .. "/api/v1/" .. token .. "/telemetry")))
+        assert.equal(202, latest "oven")
+        assert.equal(200, select(2, curl(url .. "/health")))
+
+        assert.equal("revoked 'edge'\n", process.run {helper.program(), "token", "revoke", "edge", "--data", data})
+        helper.eventually(function() return select(2, curl("-H", "Authorization: Token " .. token, url .. "/api/sensors")) == 401 end)
+    end)
+
+    it("gives every answer a length, and small ones to devices", function()
+        start "--auth"
+        for _, case in ipairs {
+            {"/receive", '{"oven":1}', 200}, {"/receive", "nonsense", 400}, {"/collectd", "PUTVAL h/a/a 1700000000:1", 200}, {"/write", "oven v=", 400},
+            {"/api/v2/write", "oven v=1", 204}, {"/api/v1/" .. token .. "/telemetry", '{"oven":1}', 200}, {"/api/v1/x/telemetry", "{}", 401, true},
+        } do
+            local answer = process.run {"curl", "-s", "-i", "-m", "10", "-H", case[4] and "X: y" or "Authorization: Token " .. token, "--data-binary",
+                case[2], url .. case[1]}
+            assert.matches("^HTTP/1.1 " .. case[3], answer)
+            if case[3] ~= 204 then assert.matches("\r\nContent%-Length: %d+\r\n", answer, case[1]) end
+            assert.is_true(#answer < 512, answer)
+        end
+    end)
+
+    it("keeps a device to its rate", function()
+        start("--rate-limit", "0.1")
+        assert.equal(200, select(2, curl("-d", '{"oven":1}', url .. "/receive")))
+        local answer = process.run {"curl", "-s", "-i", "-m", "10", "-d", '{"oven":1}', url .. "/receive"}
+        assert.matches("^HTTP/1.1 429", answer)
+        assert.matches("\r\nRetry%-After: %d+\r\n", answer)
+    end)
+
+    it("takes readings from a GET where it was told to", function()
+        start "--allow-get"
+        assert.equal(200, select(2, curl(url .. "/receive?sensor_name=oven&sensor_output=21.5")))
+        assert.equal(21.5, latest "oven")
+    end)
+
+    it_with("openssl version", "speaks TLS with a certificate, in all workers", function()
+        assert.is_true(os.execute(("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 "
+            .. "-keyout %s/key -out %s/cert 2>/dev/null"):format(dir, dir)))
+        start("--auth", "--workers", "2", "--tls-cert", dir .. "/cert", "--tls-key", dir .. "/key")
+        assert.matches("^https:", url)
+        for i = 1, 4 do
+            assert.equal(200, select(2, curl("--cacert", dir .. "/cert", "-H", "Authorization: Token " .. token, "-d", ('{"oven":%d}'):format(i),
+                url .. "/receive")))
+        end
+        local _, status = curl("-d", "{}", (url:gsub("^https", "http")) .. "/receive")
+        assert.is_true(status == 0 or status == 400, "plain text got " .. status)
+        local p = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/d2", "--tls-cert", dir .. "/cert",
+            stdout = "null", stderr = "null"}
+        assert.equal(1, (p:wait(10)), "a certificate without a key")
+    end)
+
+    it_with("promtool --version", "shows promtool metrics without a fault", function()
+        start "--auth"
+        curl("-d", "[]", url .. "/receive")
+        curl("-H", "Authorization: Token " .. token, "-d", '{"oven":1}', url .. "/receive")
+        curl("-H", "Authorization: Token " .. token, "-d", "nonsense", url .. "/receive")
+        local text, status = curl("-H", "Authorization: Bearer " .. token, url .. "/metrics")
+        assert.equal(200, status)
+        assert.matches('neap_requests_refused_total{reason="no token"} 1', text)
+        assert.matches("neap_batches_not_understood_total 1", text)
+        helper.write(dir .. "/metrics", text)
+        local p = process.spawn {"sh", "-c", "promtool check metrics <" .. dir .. "/metrics", stdout = "pipe", stderr = "stdout"}
+        local said = ""
+        for line in p:lines() do said = said .. line .. "\n" end
+        assert.equal("", said)
+        assert.equal(0, (p:wait(10)))
+    end)
+
+    it_with("/usr/bin/python3 -c 'import influxdb'", "lets python3-influxdb in by its password, and tells it when that is wrong", function()
+        start "--auth"
+        helper.write(dir .. "/c.py", [[
+import sys
+from influxdb import InfluxDBClient
+def client(password): return InfluxDBClient(sys.argv[1], int(sys.argv[2]), "edge", password, "d", gzip=True)
+c = client(sys.argv[3])
+assert c.ping().startswith("1.")
+assert c.get_list_database() == [{"name": "neap"}], c.get_list_database()
+assert c.write_points([{"measurement": "oven", "fields": {"value": 210.5}}])
+try:
+    client("wrong").write_points([{"measurement": "oven", "fields": {"value": 1.0}}])
+except Exception as e:
+    assert e.code == 401 and "not known" in str(e), e
+else:
+    raise AssertionError("no error")
+print("fine")
+]])
+        local host, port = url:match "//(.*):(%d+)"
+        assert.equal("fine\n", process.run {"/usr/bin/python3", dir .. "/c.py", host, port, token, stderr = "stdout"})
+        assert.equal(210.5, latest "oven")
+    end)
+
+    it_with([[node -e 'require("@influxdata/influxdb-client")']], "lets @influxdata/influxdb-client in, and names it the bad line", function()
+        start "--auth"
+        helper.write(dir .. "/c.js", [[
+const {InfluxDB, Point} = require("@influxdata/influxdb-client");
+const [url, token] = process.argv.slice(2);
+const api = (t, o) => new InfluxDB({url, token: t}).getWriteApi("org", "bucket", "ns", {maxRetries: 0, ...o});
+async function main() {
+    const good = api(token, {gzipThreshold: 1});  // packed: a chunked body without a length
+    for (let i = 0; i < 100; i++) good.writePoint(new Point("oven").tag("room", "a b").floatField("t", i).booleanField("on", true).uintField("n", 4).stringField("s", "x\ny"));
+    await good.close();
+    for (const [t, lines, code] of [[token, ["good v=1", "good v="], 400], ["wrong", ["good v=2"], 401]]) {
+        let seen;
+        const bad = api(t, {writeFailed: e => { seen = e; return Promise.resolve(); }});
+        bad.writeRecords(lines);
+        await bad.close();
+        if (!seen || seen.statusCode !== code) throw new Error(`wanted ${code}: ${seen}`);
+        if (code === 400 && seen.json.line !== 2) throw new Error(`line: ${seen.body}`);
+    }
+    console.log("fine");
+}
+main().catch(e => { console.log(String(e)); process.exit(1); });
+]])
+        assert.equal("fine\n", process.run {"node", dir .. "/c.js", url, token, stderr = "stdout"})
+        assert.equal(99, latest "oven,room=a b.t")
+        assert.equal(1, latest "good.v")
+    end)
+
+    it_with([[test -x /usr/sbin/collectd -a -e /usr/lib/collectd/write_http.so -a -n "$(ldconfig -p | grep yajl)"]],
+        "lets collectd in, which sends its password after a 401", function()
+            start "--auth"
+            helper.write(dir .. "/c.conf", ([[
+Hostname "edge"
+Interval 0.1
+PIDFile "DIR/pid"
+BaseDir "DIR"
+TypesDB "/usr/share/collectd/types.db"
+LoadPlugin load
+LoadPlugin write_http
+<Plugin write_http>
+  <Node "neap">
+    URL "HERE/collectd"
+    User "edge"
+    Password "TOKEN"
+    Format "JSON"
+    BufferSize 1024
+  </Node>
+</Plugin>
+]]):gsub("DIR", dir):gsub("HERE", url):gsub("TOKEN", token))
+            local p = process.spawn {"/usr/sbin/collectd", "-f", "-C", dir .. "/c.conf", stdout = "null", stderr = "null"}
+            helper.eventually(function() return latest "edge/load/load.shortterm" or p:wait(0) end, 20)
+            p:kill "TERM"
+            p:wait(10)
+            assert.is_number(latest "edge/load/load.longterm")
+        end)
+end)
