@@ -27,7 +27,7 @@ describe("the server's door", function()
     end
 
     local function new_token(...)
-        return (process.run {helper.program(), "token", "add", "--data", data, stderr = "null", ...}:gsub("%s", ""))
+        return process.run({helper.program(), "token", "add", "--data", data, stderr = "null", ...}):match "^%x+"
     end
 
     before_each(function()
@@ -168,7 +168,7 @@ print("fine")
 
     it_with([[node -e 'require("@influxdata/influxdb-client")']], "lets @influxdata/influxdb-client in, and names it the bad line", function()
         start "--auth"
-        helper.write(dir .. "/c.js", [[
+        helper.write(dir .. "/c.js", [==[
 const {InfluxDB, Point} = require("@influxdata/influxdb-client");
 const [url, token] = process.argv.slice(2);
 const api = (t, o) => new InfluxDB({url, token: t}).getWriteApi("org", "bucket", "ns", {maxRetries: 0, ...o});
@@ -187,7 +187,7 @@ async function main() {
     console.log("fine");
 }
 main().catch(e => { console.log(String(e)); process.exit(1); });
-]])
+]==])
         assert.equal("fine\n", process.run {"node", dir .. "/c.js", url, token, stderr = "stdout"})
         assert.equal(99, latest "oven,room=a b.t")
         assert.equal(1, latest "good.v")
