@@ -3,33 +3,40 @@
 # Usage: sh scripts/setup.sh build|test      Exit: 0 all there, 3 something is missing and may not be installed from here.
 BUILD="gcc libc6-dev binutils make pkg-config liblua5.4-dev libhiredis-dev libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev zlib1g-dev lua-cjson redis-server"
 TEST="lua-busted curl python3 procps lua5.4 luarocks"
+CLIENTS="openssl influxdb-client python3-influxdb collectd-core libyajl2" # their specs are left out without them
 
 case "$1" in
-test) want="$BUILD $TEST" ;;
-*) want="$BUILD" ;;
+test) want="$BUILD $TEST" extra=$CLIENTS ;;
+*) want="$BUILD" extra= ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "neap: this is not a Debian system; these packages (or their like) are needed: $want" >&2
     exit 0 # the build itself will say what it lacks
 fi
-missing=
-for p in $want; do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
-done
-[ -z "$missing" ] && exit 0
+absent() { # those of the packages that are not installed
+    for p in "$@"; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || printf ' %s' "$p"
+    done
+}
+# shellcheck disable=SC2086
+missing=$(absent $want) extra=$(absent $extra)
+[ -z "$missing$extra" ] && exit 0
 
-install="apt-get install -y --no-install-recommends$missing"
+install="apt-get install -y --no-install-recommends"
 if [ "$(id -u)" = 0 ]; then
     sudo=
 elif command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
     sudo=sudo
+elif [ -z "$missing" ]; then
+    echo "neap: the specs of these are left out, they are not installed:$extra"
+    exit 0
 else
     echo "neap: these Debian packages are missing and this user may not install them:$missing" >&2
-    echo "neap: as root, run:  $install" >&2
+    echo "neap: as root, run:  $install$missing$extra" >&2
     exit 3
 fi
-echo "neap: installing what is missing:  ${sudo:+sudo }$install"
+echo "neap: installing what is missing:  ${sudo:+sudo }$install$missing$extra"
 # An installed redis-server must not start a server of its own on port 6379: neap starts a private one where it needs it.
 policy=/usr/sbin/policy-rc.d
 if [ -z "$sudo" ] && [ ! -e $policy ]; then
@@ -37,8 +44,18 @@ if [ -z "$sudo" ] && [ ! -e $policy ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 run() { $sudo "$@"; }
+log=/tmp/neap-apt.$$
 # shellcheck disable=SC2086
-if ! run $install >/tmp/neap-apt.$$ 2>&1; then
-    run apt-get update -qq && run $install || { cat /tmp/neap-apt.$$ >&2; rm -f /tmp/neap-apt.$$; echo "neap: apt-get failed; the command was: $install" >&2; exit 3; }
+if ! run $install $missing $extra >$log 2>&1; then
+    run apt-get update -qq
+    if ! run $install $missing $extra >$log 2>&1; then
+        if ! run $install $missing >$log 2>&1; then
+            cat $log >&2
+            rm -f $log
+            echo "neap: apt-get failed; the command was: $install$missing" >&2
+            exit 3
+        fi
+        [ -z "$extra" ] || echo "neap: the specs of these are left out, they cannot be installed here:$(absent $extra)"
+    fi
 fi
-rm -f /tmp/neap-apt.$$
+rm -f $log
