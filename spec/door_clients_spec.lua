@@ -174,7 +174,10 @@ const [url, token] = process.argv.slice(2);
 const api = (t, o) => new InfluxDB({url, token: t}).getWriteApi("org", "bucket", "ns", {maxRetries: 0, ...o});
 async function main() {
     const good = api(token, {gzipThreshold: 1});  // packed: a chunked body without a length
-    for (let i = 0; i < 100; i++) good.writePoint(new Point("oven").tag("room", "a b").floatField("t", i).booleanField("on", true).uintField("n", 4).stringField("s", "x\ny"));
+    for (let i = 0; i < 100; i++) {
+        const point = new Point("oven").tag("room", "a b").floatField("t", i).booleanField("on", true);
+        good.writePoint(point.uintField("n", 4).stringField("s", "x\ny"));
+    }
     await good.close();
     for (const [t, lines, code] of [[token, ["good v=1", "good v="], 400], ["wrong", ["good v=2"], 401]]) {
         let seen;
