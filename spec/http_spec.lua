@@ -126,6 +126,27 @@ describe("an app", function()
         assert.are.equal(404, app:test("GET", "/none").status)
     end)
 
+    it("keeps strange pages and hosts out, and lets chosen ones in", function()
+        local app = http.app {}
+        app:use(http.access_log()):use(http.same_origin {hosts = {"neap.lan"}}):use("/open", http.cors {origins = {"https://friend.example"}})
+        app:post("/x", function() return 202 end):get("/open", function() return "data" end)
+        local function try(method, path, headers) return app:test(method, path, {headers = headers}) end
+        assert.are.equal(202, try("POST", "/x", {Host = "127.0.0.1:5000"}).status)
+        assert.are.equal(202, try("POST", "/x", {Host = "neap.lan:5000", Origin = "http://neap.lan:5000"}).status)
+        assert.are.equal(202, try("POST", "/x", {Host = "[::1]:5000", Origin = "http://[::1]:5000"}).status)
+        assert.are.equal(403, try("POST", "/x", {Host = "neap.lan:5000", Origin = "https://evil.example"}).status)
+        assert.are.equal(403, try("POST", "/x", {Host = "neap.lan:5000", Origin = "null"}).status)
+        assert.are.equal(421, try("POST", "/x", {Host = "evil.example"}).status)
+        local r = try("GET", "/open", {Host = "localhost", Origin = "https://friend.example"})
+        assert.are.same({200, "https://friend.example"}, {r.status, r.headers["Access-Control-Allow-Origin"]})
+        assert.is_nil(try("GET", "/open", {Host = "localhost", Origin = "https://evil.example"}).headers["Access-Control-Allow-Origin"])
+        r = try("OPTIONS", "/open", {Host = "localhost", Origin = "https://friend.example", ["Access-Control-Request-Method"] = "GET"})
+        assert.are.equal(204, r.status)
+        assert.is_truthy(r.headers["Access-Control-Allow-Methods"]:find "GET")
+        log.flush()
+        assert.is_truthy(table.concat(lines, "\n"):find("status=202", 1, true))
+    end)
+
     it("makes an error a 500 with an id, its traceback logged", function()
         local app = http.app {}
         app:get("/boom", function()

@@ -315,19 +315,27 @@ local function default_not_found(req)
     return status, body, headers
 end
 
+local function below(path, prefix) return path == prefix or path:sub(1, #prefix + 1) == prefix:gsub("/$", "") .. "/" end
+
 -- The handlers with their middleware around them, made once: a request costs no closure.
 function App:compile()
     local handlers = {}
     local function with(handler, path, chain)
         for i = #chain, 1, -1 do handler = wrap(chain[i], handler) end
         for i = #self.middleware, 1, -1 do
-            local m = self.middleware[i]
-            if not m.prefix or path == m.prefix or path:sub(1, #m.prefix + 1) == m.prefix:gsub("/$", "") .. "/" then handler = wrap(m.fn, handler) end
+            local m, next = self.middleware[i], handler
+            if not m.prefix or path and below(path, m.prefix) then handler = wrap(m.fn, next)
+            elseif not path then -- no route fits: the prefix is looked for in the request
+                handler = function(req)
+                    if below(req.path, m.prefix) then return m.fn(req, next) end
+                    return next(req)
+                end
+            end
         end
         return handler
     end
     for id, r in ipairs(self.list) do handlers[id] = with(r.handler, r.path, r.chain) end
-    if self.fallback or #self.middleware > 0 then handlers[0] = with(self.fallback or default_not_found, "", {}) end
+    if self.fallback or #self.middleware > 0 then handlers[0] = with(self.fallback or default_not_found, nil, {}) end
     handlers.failed = function(req, err, traceback) return failed(self, req, err, traceback) end
     self.core:set(handlers)
     self.live = true
@@ -387,8 +395,10 @@ function App:test(method, target, opts)
 end
 
 -- ---- the client ------------------------------------------------------------------------------------------------------------------------
--- http.request, get, post, fetch; http.try.* return nil, err. Loaded at first use: a server alone does not need libcurl's start-up time.
-local CLIENT = {request = true, get = true, post = true, fetch = true}
+-- http.request, get, post, fetch; http.try.* return nil, err. Loaded at first use: a server alone does not need libcurl's start-up time. So is the
+-- middleware of http_middleware.lua: http.access_log, same_origin, cors.
+local LATER = {request = "neap.http_client", get = "neap.http_client", post = "neap.http_client", fetch = "neap.http_client",
+    access_log = "neap.http_middleware", same_origin = "neap.http_middleware", cors = "neap.http_middleware"}
 
 http.try = setmetatable({}, {__index = function(t, k)
     local f = http[k]
@@ -404,7 +414,7 @@ http.try = setmetatable({}, {__index = function(t, k)
 end})
 
 return setmetatable(http, {__index = function(t, k)
-    if not CLIENT[k] then return nil end
-    for name, f in pairs(require "neap.http_client") do rawset(t, name, f) end
+    if not LATER[k] then return nil end
+    for name, f in pairs(require(LATER[k])) do rawset(t, name, f) end
     return rawget(t, k)
 end})
