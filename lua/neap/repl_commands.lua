@@ -66,7 +66,7 @@ add("time", "code", "runs code and says how long it took and what it allocated",
     local memory, cpu, started = collectgarbage("count"), os.clock(), require("neap.task").now()
     local results, failure = session:evaluate(rest)
     local took = require("neap.task").now() - started
-    cpu, memory = os.clock() - cpu, collectgarbage("count") - memory
+    cpu, memory = math.min(took, os.clock() - cpu), collectgarbage("count") - memory
     if not results then
         session:show_error(failure)
         return false
