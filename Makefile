@@ -7,6 +7,7 @@ PREFIX    ?= /usr/local
 DESTDIR   ?=
 CC        ?= gcc
 V         ?= 0
+JOBS      ?= $(shell nproc)
 Q         := $(if $(filter 1,$(V)),,@)
 
 VERSION := 0.1.0
@@ -36,7 +37,7 @@ EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -ty
 .PHONY: cuda all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
 ## make              build build/neap
 all: setup
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -j$(JOBS) build cuda
 build: $(BUILD)/neap
 
 setup:
@@ -127,7 +128,7 @@ ctest: $(CTESTS)
 
 ## make test         all specs and C tests (SANITIZER=address|undefined|thread for a sanitized build)
 test: setup-test
-	@$(MAKE) --no-print-directory build $(CTESTS) $(FUZZERS)
+	@$(MAKE) --no-print-directory -j$(JOBS) build $(if $(SANITIZER),,cuda) $(CTESTS) $(FUZZERS)
 	@sh spec/run.sh $(BUILD) $(SPECS)
 
 ## make demo         the whole main job on a private Redis (DATA=file.csv LABELS=file.json for your own)
