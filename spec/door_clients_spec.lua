@@ -82,6 +82,22 @@ describe("the server's door", function()
         helper.eventually(function() return select(2, curl("-H", "Authorization: Token " .. token, url .. "/api/sensors")) == 401 end)
     end)
 
+    it("counts a batch that is sent again once, for each token by itself", function()
+        local other = new_token "other"
+        start "--auth"
+        local function send(who, key)
+            return select(2, curl("-H", "Authorization: Token " .. who, "-H", "Idempotency-Key: " .. key, "-d", '{"oven":1}', url .. "/receive"))
+        end
+        local function count()
+            local body = curl("-H", "Authorization: Token " .. token, url .. "/api/sensors/oven/readings")
+            return tonumber(body:match '"count":(%d+)')
+        end
+        local long = ("k"):rep(400)
+        for _, key in ipairs {"one", "one", long, long, long .. "x"} do assert.equal(200, send(token, key)) end
+        assert.equal(200, send(other, "one"))
+        helper.eventually(function() return count() == 4 end)
+    end)
+
     it("gives every answer a length, and small ones to devices", function()
         start "--auth"
         for _, case in ipairs {
