@@ -3,6 +3,7 @@ local clients = require "neap.clients"
 local guard = require "neap.guard"
 local helper = require "spec.helper"
 local http = require "neap.http"
+local log = require "neap.log"
 local metric = require "neap.metric"
 local process = require "neap.process"
 local ratelimit = require "neap.ratelimit"
@@ -77,7 +78,11 @@ describe("tokens", function()
         local list = tokens.open(dir)
         local text = list:add {name = "a"}
         helper.write(dir .. "/tokens", "{nonsense\n")
+        local said = ""
+        local before = log.sink(function(line) said = said .. line end)
         list:refresh()
+        log.sink(before)
+        assert.matches("the tokens stay as they were", said)
         assert.equal("a", list:find(text).name)
         local ok, why = pcall(tokens.open, dir)
         assert.is_false(ok)
@@ -193,6 +198,17 @@ describe("the door", function()
         assert.equal(200, call("GET", "/api/sensors/oven/status", "Token " .. some).status)
         assert.equal(403, call("GET", "/api/sensors/attic/status", "Token " .. some).status)
         assert.equal(403, call("GET", "/metrics", "Token " .. some).status)
+    end)
+
+    it("keeps a token in the path out of the log when a handler fails", function()
+        app:get("/api/v1/:token/broken", function() error "broken" end)
+        local said = ""
+        local before = log.sink(function(line) said = said .. line end)
+        local answer = call("GET", "/api/v1/" .. all .. "/broken")
+        log.sink(before)
+        assert.equal(500, answer.status)
+        assert.matches("/api/v1/***/broken", said, 1, true)
+        assert.is_nil(said:find(all, 1, true))
     end)
 
     it("slows guesses down, and lets the right token through all the same", function()

@@ -111,6 +111,13 @@ local function log_failure(fields)
     if flood.count <= 10 then log().error("handler failed", fields) end
 end
 
+-- The path for the log. A route's parameter ":token" is a secret (ThingsBoard's devices have theirs in the path).
+local function shown(req)
+    local token = req.params.token
+    if not token or token == "" then return req.path end
+    return (req.path:gsub(token:gsub("%W", "%%%0"), "***"))
+end
+
 -- The answer to a handler that raised. Details go to loopback peers only: a traceback tells too much to strangers.
 local function failed(app, req, err, traceback)
     if type(err) == "table" and err.kind == "http" then
@@ -120,11 +127,11 @@ local function failed(app, req, err, traceback)
     end
     local id = req.id
     if type(err) == "table" and err.kind == "cancelled" then
-        log().debug("request ended early", {request = id, path = req.path, why = err.message})
+        log().debug("request ended early", {request = id, path = shown(req), why = err.message})
         return 503, nil
     end
     local text = tostring(err)
-    log_failure({request = id, method = req.method, path = req.path, error = text, traceback = traceback})
+    log_failure({request = id, method = req.method, path = shown(req), error = text, traceback = traceback})
     if app.error_handler then
         local r = table.pack(pcall(app.error_handler, err, req, traceback))
         if r[1] then return table.unpack(r, 2, r.n) end
