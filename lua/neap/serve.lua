@@ -142,7 +142,7 @@ end
 ---@return boolean
 local function guarded(opt)
     if opt.no_auth and opt.auth then error("--auth and --no-auth contradict each other", 0) end
-    local near = opt.host == "localhost" or opt.host == "::1" or opt.host:find "^127%." ~= nil
+    local near = opt.host == "localhost" or opt.host == "::1" or opt.host:find "^127%.%d+%.%d+%.%d+$" ~= nil
     if opt.no_auth or near and not opt.auth then return false end
     local data = session.directory(opt)
     if #tokens.open(data).list > 0 then return true end
