@@ -170,7 +170,8 @@ local function judge(self, sensor)
 end
 
 --- Works through the sensors that have news, each in turn. When readings come faster than they can be judged, it takes about
---- a quarter of the worker's time and catches up later: storing readings comes first.
+--- a quarter of the worker's time and catches up later: storing readings comes first. The pause after the last sensor counts too: what
+--- arrives in it is judged together, with one look at Redis and one status.
 local function run(self)
     while true do
         local sensor = table.remove(self.queue, 1)
@@ -184,7 +185,7 @@ local function run(self)
         elseif more then
             self:mine(sensor)
         end
-        if #self.queue > 0 then task.sleep(3 * (task.now() - started)) end
+        task.sleep(3 * (task.now() - started))
     end
 end
 
