@@ -12,9 +12,9 @@ Q         := $(if $(filter 1,$(V)),,@)
 
 VERSION := 0.1.0
 PKGS    := lua5.4 hiredis libmicrohttpd libuv libcurl zlib
-# Lua is linked statically with its symbols exported: C rocks built for Lua 5.4 then load unchanged.
+# libcurl is opened when needed (host/fetch_curl.h). Lua is linked statically with its symbols exported: C rocks built for Lua 5.4 then load unchanged.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   = -Wl,-E -l:liblua5.4.a $(shell pkg-config --libs $(filter-out lua5.4,$(PKGS)) 2>/dev/null) -lm -ldl -lpthread
+PKG_LIBS   = -Wl,-E -l:liblua5.4.a $(shell pkg-config --libs $(filter-out lua5.4 libcurl,$(PKGS)) 2>/dev/null) -lm -ldl -lpthread
 
 # -ffp-contract=off: the compiler must not fuse a*b+c by itself; "one seed, one result" depends on it.
 OPT      ?= -O2 -g

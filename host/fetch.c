@@ -1,8 +1,7 @@
 /* fetch.c: libcurl's multi interface driven by libuv: curl says which sockets and which timeout it wants, we tell it what happened. Callbacks of
    requests are called when curl's own functions have returned, so that a callback may start or cancel requests. */
 #include "host/fetch.h"
-#include <curl/curl.h>
-#include <pthread.h>
+#include "host/fetch_curl.h"
 
 #define MAX_BODY (64u << 20)
 
@@ -34,9 +33,6 @@ typedef struct watch {
     curl_socket_t fd;
 } watch;
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static void global_init(void) { curl_global_init(CURL_GLOBAL_DEFAULT); } /* once a process: libcurl's own rule */
-
 static void maybe_free(neap_fetch *f) {
     if (f->closed && !f->handles) free(f);
 }
@@ -56,10 +52,10 @@ static void close_handle(neap_fetch *f, uv_handle_t *h) {
 static void op_free(neap_fetch_op *op) {
     neap_fetch *f = op->f;
     if (op->easy) {
-        curl_multi_remove_handle(f->multi, op->easy);
-        curl_easy_cleanup(op->easy);
+        curl.multi_remove_handle(f->multi, op->easy);
+        curl.easy_cleanup(op->easy);
     }
-    curl_slist_free_all(op->headers);
+    curl.slist_free_all(op->headers);
     if (op->prev) op->prev->next = op->next;
     else f->ops = op->next;
     if (op->next) op->next->prev = op->prev;
@@ -92,26 +88,26 @@ static void finish(neap_fetch_op *op, int err) {
 static void collect(neap_fetch *f) {
     CURLMsg *m;
     int left;
-    while (!f->closed && (m = curl_multi_info_read(f->multi, &left))) {
+    while (!f->closed && (m = curl.multi_info_read(f->multi, &left))) {
         if (m->msg != CURLMSG_DONE) continue;
         neap_fetch_op *op = NULL;
         CURLcode c = m->data.result;
         CURL *easy = m->easy_handle;
-        curl_easy_getinfo(easy, CURLINFO_PRIVATE, &op);
+        curl.easy_getinfo(easy, CURLINFO_PRIVATE, &op);
         long status = 0, size = 0;
         double t = 0;
         const char *url = NULL;
-        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-        curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &size);
-        curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME, &t);
-        curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
+        curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+        curl.easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &size);
+        curl.easy_getinfo(easy, CURLINFO_TOTAL_TIME, &t);
+        curl.easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
         op->res.status = (int)status;
         op->res.sent = size > 0;
         op->res.seconds = t;
         snprintf(op->res.url, sizeof op->res.url, "%s", url ? url : "");
         int err = code_of(op, c);
         if (err == NEAP_ERR_FULL) snprintf(op->res.message, sizeof op->res.message, "the answer is larger than %zu bytes", op->max_body);
-        else if (err) snprintf(op->res.message, sizeof op->res.message, "%.255s", op->curl_message[0] ? op->curl_message : curl_easy_strerror(c));
+        else if (err) snprintf(op->res.message, sizeof op->res.message, "%.255s", op->curl_message[0] ? op->curl_message : curl.easy_strerror(c));
         finish(op, err);
     }
 }
@@ -123,7 +119,7 @@ static void on_socket(uv_poll_t *p, int status, int events) {
     neap_fetch *f = w->f;
     int flags = status < 0 ? CURL_CSELECT_ERR : (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
     int running;
-    curl_multi_socket_action(f->multi, w->fd, flags, &running);
+    curl.multi_socket_action(f->multi, w->fd, flags, &running);
     collect(f);
 }
 
@@ -132,7 +128,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ud, void *a
     watch *w = assigned;
     if (what == CURL_POLL_REMOVE) {
         if (w) {
-            curl_multi_assign(f->multi, fd, NULL);
+            curl.multi_assign(f->multi, fd, NULL);
             close_handle(f, (uv_handle_t *)&w->poll);
         }
         return 0;
@@ -147,7 +143,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ud, void *a
             return -1;
         }
         f->handles++;
-        curl_multi_assign(f->multi, fd, w);
+        curl.multi_assign(f->multi, fd, w);
     }
     uv_poll_start(&w->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0), on_socket);
     return 0;
@@ -156,7 +152,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ud, void *a
 static void on_timer(uv_timer_t *t) {
     neap_fetch *f = t->data;
     int running;
-    curl_multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    curl.multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     collect(f);
 }
 
@@ -195,14 +191,14 @@ static size_t on_header(char *p, size_t size, size_t n, void *ud) {
 /* ---- the interface --------------------------------------------------------------------------------------------------------- */
 
 neap_fetch *neap_fetch_new(uv_loop_t *loop) {
-    pthread_once(&once, global_init);
+    if (!curl_load()) return NULL;
     neap_fetch *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     f->loop = loop;
-    f->multi = curl_multi_init();
+    f->multi = curl.multi_init();
     f->timer = calloc(1, sizeof *f->timer);
     if (!f->multi || !f->timer) {
-        if (f->multi) curl_multi_cleanup(f->multi);
+        if (f->multi) curl.multi_cleanup(f->multi);
         free(f->timer);
         free(f);
         return NULL;
@@ -210,11 +206,11 @@ neap_fetch *neap_fetch_new(uv_loop_t *loop) {
     uv_timer_init(loop, f->timer);
     f->timer->data = f;
     f->handles = 1;
-    curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
-    curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    curl_multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
-    curl_multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, 16L);
+    curl.multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+    curl.multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
+    curl.multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+    curl.multi_setopt(f->multi, CURLMOPT_TIMERDATA, f);
+    curl.multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, 16L);
     return f;
 }
 
@@ -226,7 +222,7 @@ void neap_fetch_free(neap_fetch *f) {
         snprintf(f->ops->res.message, sizeof f->ops->res.message, "the client was closed");
         finish(f->ops, NEAP_ERR_CLOSED);
     }
-    curl_multi_cleanup(f->multi);
+    curl.multi_cleanup(f->multi);
     uv_handle_t *t = (uv_handle_t *)f->timer;
     f->timer = NULL;
     close_handle(f, t);
@@ -245,15 +241,15 @@ int neap_fetch_start(neap_fetch *f, const neap_fetch_request *q, neap_fetch_cb c
     op->next = f->ops;
     if (f->ops) f->ops->prev = op;
     f->ops = op;
-    CURL *e = op->easy = curl_easy_init();
+    CURL *e = op->easy = curl.easy_init();
     int bad = !e;
     for (int i = 0; i < q->nheaders && !bad; i++) {
-        struct curl_slist *l = curl_slist_append(op->headers, q->headers[i]);
+        struct curl_slist *l = curl.slist_append(op->headers, q->headers[i]);
         if (l) op->headers = l;
         else bad = 1;
     }
     /* No "Expect: 100-continue": it costs a round trip. */
-    struct curl_slist *l = bad ? NULL : curl_slist_append(op->headers, "Expect:");
+    struct curl_slist *l = bad ? NULL : curl.slist_append(op->headers, "Expect:");
     if (l) op->headers = l;
     else bad = 1;
     if (!bad && q->body && !(op->body = malloc(q->body_len + 1))) bad = 1;
@@ -263,40 +259,40 @@ int neap_fetch_start(neap_fetch *f, const neap_fetch_request *q, neap_fetch_cb c
     }
     if (q->body) {
         memcpy(op->body, q->body, q->body_len);
-        curl_easy_setopt(e, CURLOPT_POSTFIELDS, op->body);
-        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
+        curl.easy_setopt(e, CURLOPT_POSTFIELDS, op->body);
+        curl.easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_len);
     }
-    if (!strcmp(q->method, "HEAD")) curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
-    else if (q->body || strcmp(q->method, "GET")) curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, q->method);
-    curl_easy_setopt(e, CURLOPT_URL, q->url);
-    curl_easy_setopt(e, CURLOPT_HTTPHEADER, op->headers);
-    curl_easy_setopt(e, CURLOPT_PRIVATE, op);
-    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, op->curl_message);
-    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(e, CURLOPT_WRITEDATA, op);
-    curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(e, CURLOPT_HEADERDATA, op);
-    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, q->timeout_ms ? q->timeout_ms : 30000L);
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, q->connect_ms ? q->connect_ms : 10000L);
-    curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, ""); /* all that curl can undo */
-    curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
+    if (!strcmp(q->method, "HEAD")) curl.easy_setopt(e, CURLOPT_NOBODY, 1L);
+    else if (q->body || strcmp(q->method, "GET")) curl.easy_setopt(e, CURLOPT_CUSTOMREQUEST, q->method);
+    curl.easy_setopt(e, CURLOPT_URL, q->url);
+    curl.easy_setopt(e, CURLOPT_HTTPHEADER, op->headers);
+    curl.easy_setopt(e, CURLOPT_PRIVATE, op);
+    curl.easy_setopt(e, CURLOPT_ERRORBUFFER, op->curl_message);
+    curl.easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl.easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+    curl.easy_setopt(e, CURLOPT_WRITEDATA, op);
+    curl.easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+    curl.easy_setopt(e, CURLOPT_HEADERDATA, op);
+    curl.easy_setopt(e, CURLOPT_TIMEOUT_MS, q->timeout_ms ? q->timeout_ms : 30000L);
+    curl.easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, q->connect_ms ? q->connect_ms : 10000L);
+    curl.easy_setopt(e, CURLOPT_ACCEPT_ENCODING, ""); /* all that curl can undo */
+    curl.easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(e, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl.easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl.easy_setopt(e, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 #endif
-    if (q->unix_path) curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, q->unix_path);
+    if (q->unix_path) curl.easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, q->unix_path);
     if (q->follow > 0) {
-        curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 1L);
-        curl_easy_setopt(e, CURLOPT_MAXREDIRS, (long)q->follow);
+        curl.easy_setopt(e, CURLOPT_FOLLOWLOCATION, 1L);
+        curl.easy_setopt(e, CURLOPT_MAXREDIRS, (long)q->follow);
     }
     if (q->insecure) {
-        curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
-        curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
+        curl.easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl.easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (q->ca_file) curl_easy_setopt(e, CURLOPT_CAINFO, q->ca_file);
-    if (curl_multi_add_handle(f->multi, e)) {
-        curl_easy_cleanup(e);
+    if (q->ca_file) curl.easy_setopt(e, CURLOPT_CAINFO, q->ca_file);
+    if (curl.multi_add_handle(f->multi, e)) {
+        curl.easy_cleanup(e);
         op->easy = NULL;
         op_free(op);
         return NEAP_ERR_MEMORY;

@@ -35,7 +35,7 @@ typedef struct neap_fetch_result {
    zeroing them in the result; what is left there is freed after the callback. */
 typedef void (*neap_fetch_cb)(int err, neap_fetch_result *res, void *ud);
 
-neap_fetch *neap_fetch_new(uv_loop_t *loop); /* NULL without memory */
+neap_fetch *neap_fetch_new(uv_loop_t *loop); /* NULL without memory, or where libcurl is not installed */
 /* Ends all requests (their callbacks get NEAP_ERR_CLOSED), closes all connections; memory goes in the loop's next turns. */
 void neap_fetch_free(neap_fetch *f);
 /* Starts a request; the callback comes later, from the loop. 0 or an error code; *op (may be NULL) is valid until the callback. */

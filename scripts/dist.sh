@@ -13,6 +13,9 @@ copy_libs() { # everything but libc's own parts
 }
 cp "$build/neap" "$out/libexec/neap"
 copy_libs "$build/neap"
+for dir in /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib; do # opened at run time
+    [ -e "$dir/libcurl.so.4" ] && cp -L "$dir/libcurl.so.4" "$out/lib/" && copy_libs "$dir/libcurl.so.4" && break
+done
 if [ -f "$build/neap_cuda.so" ]; then mkdir -p "$out/lib/neap" && cp "$build/neap_cuda.so" "$out/lib/neap/"; else echo "dist: no CUDA backend was built: left out"; fi
 
 redis=$(command -v redis-server || true)
