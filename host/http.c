@@ -224,7 +224,7 @@ static void defaults(neap_http_config *c) {
     if (!c->max_bodies) c->max_bodies = 64 << 20;
     if (!c->max_connections) c->max_connections = 10000;
     if (!c->head_ms) c->head_ms = 10000;
-    if (!c->body_ms) c->body_ms = 30000;
+    if (!c->body_ms) c->body_ms = 15000;
     if (!c->handler_ms) c->handler_ms = 30000;
     if (!c->idle_ms) c->idle_ms = 75000;
     if (!c->write_ms) c->write_ms = 30000;

@@ -36,7 +36,7 @@ typedef struct neap_http_config {
     size_t max_bodies;         /* bytes of all bodies in flight: 64 MiB; small bodies (<= 64 KiB) have a quarter on top */
     unsigned max_connections;  /* 10000 */
     unsigned max_per_ip;       /* connections of one peer address, 0 = no limit */
-    unsigned head_ms, body_ms; /* absolute: 10 s for the head, 30 s for the body */
+    unsigned head_ms, body_ms; /* absolute: 10 s for the head; 15 s for the body, and a second more for each 4 KiB that came */
     unsigned handler_ms;       /* 30 s until the answer: then 503 */
     unsigned idle_ms;          /* 75 s between requests on a connection */
     unsigned write_ms;         /* 30 s to take an answer, plus its size at 8 KiB a second */

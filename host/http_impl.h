@@ -43,7 +43,8 @@ struct neap_http_req {
     const char *raw; /* where MHD has the target: only for the guard */
     size_t raw_len;
     neap_buf body;
-    size_t charged; /* bytes of the server's cap */
+    size_t charged;    /* bytes of the server's cap */
+    size_t slow_bytes; /* not yet counted into the deadline */
     char peer[INET6_ADDRSTRLEN + 2];
     char method_copy[16];
     /* streaming */

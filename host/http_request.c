@@ -196,6 +196,9 @@ static enum MHD_Result body_piece(neap_http *s, neap_http_req *r, const char *da
         http_cut(r->conn, status);
         return MHD_NO;
     }
+    r->slow_bytes += n; /* honest slow links get time for what they did send: 4 KiB are worth a second */
+    r->conn->limit += r->slow_bytes / 4;
+    r->slow_bytes %= 4;
     r->charged += n;
     s->st.body_bytes += n;
     s->st.bytes_in += n;
