@@ -60,17 +60,18 @@ $(BUILD)/kernels/%.o:        CFLAGS += -O3
 $(BUILD)/host/detect_net.o: CFLAGS += -O3 -fno-math-errno -fno-trapping-math
 
 # The CUDA backend is a shared object of its own, opened only where a driver is; the program never needs it. Explicit rounding is in the source, -fmad=false
-# keeps the compiler from fusing the rest. sm_80 code runs on 8.6 and 8.9 too; PTX serves what is newer.
+# keeps the compiler from fusing the rest. Code for sm_90, PTX for sm_75 and newer (compiled by the driver at first use); CUDA_ARCHS="75 80 90" makes a
+# fat file without that wait.
 NVCC       ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
-CUDA_ARCHS ?= 75 80 90
+CUDA_ARCHS ?= 90
 CUDA_SRC   := kernels/cuda/neap_cuda.cu kernels/perm.c kernels/net.c
-cuda: $(if $(NVCC),$(BUILD)/neap_cuda.so)
+cuda: $(if $(NVCC),$(if $(SANITIZER),,$(BUILD)/neap_cuda.so))
 	@$(if $(NVCC),:,echo "  cuda: no nvcc here, built without the CUDA backend")
 $(BUILD)/neap_cuda.so: $(CUDA_SRC) $(wildcard kernels/cuda/*.h) kernels/kernels.h kernels/formulas.h kernels/perm.h
 	@mkdir -p $(@D)
 	@echo "  nvcc $@"
 	$(Q)nice $(NVCC) -O3 -std=c++17 -fmad=false -Xptxas -v --threads 2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(,)code=sm_$(a)) \
-	    -gencode arch=compute_90$(,)code=compute_90 -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off -Xlinker --no-undefined -shared --cudart static -o $@.tmp $(CUDA_SRC) \
+	    -gencode arch=compute_75$(,)code=compute_75 -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off -Xlinker --no-undefined -shared --cudart static -o $@.tmp $(CUDA_SRC) \
 	    > $(BUILD)/neap_cuda.log 2>&1 && mv $@.tmp $@ || { grep -i "error" $(BUILD)/neap_cuda.log; rm -f $@.tmp; exit 1; }
 
 # Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).
