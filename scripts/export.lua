@@ -1,6 +1,7 @@
 -- neap export: a sensor's history as CSV, NDJSON or line protocol.
 local args = require "neap.args"
 local exporter = require "neap.exporter"
+local rollup = require "neap.rollup"
 local session = require "neap.session"
 local when = require "neap.when"
 
@@ -14,6 +15,7 @@ local opt = args.parse {
         {"--from", value = "TIME", help = "not before this time"},
         {"--to", value = "TIME", help = "not after this time"},
         {"--last", type = "integer", min = 1, help = "only the newest so many readings of each sensor"},
+        {"--step", value = "STEP", help = "n, min, max, mean and last of every 1m, 1h or 1d instead of the readings"},
         {"--synthetic", type = "flag", help = "the made-up readings instead of the real ones"},
     },
     example = "neap export temperature --from 2026-11-01 --out november.csv",
@@ -26,6 +28,16 @@ local function time(text, flag)
     io.stderr:write(("neap export: %s: %s\n"):format(flag, why))
     os.exit(2, true)
 end
+local level
+if opt.step then
+    local why
+    level, why = rollup.level(opt.step)
+    if opt.synthetic then level, why = nil, "made-up readings have no rollups" end
+    if not level then
+        io.stderr:write("neap export: --step: ", why, "\n")
+        os.exit(2, true)
+    end
+end
 local query = {from_us = time(opt.from, "--from"), to_us = time(opt.to, "--to"), last = opt.last,
     source = opt.synthetic and "synthetic" or "real"}
 
@@ -37,14 +49,24 @@ session.run("neap export", opt, function(here)
         out = file
     end
     local names = opt.sensor and #opt.sensor > 0 and opt.sensor or here.store:sensors()
-    local write, count = exporter.writer(opt.format, #names == 1, function(text) assert(out:write(text)) end), 0
+    local function put(text) assert(out:write(text)) end
+    local write, count = (level and exporter.rollup_writer or exporter.writer)(opt.format, #names == 1, put), 0
     for _, name in ipairs(names) do
-        local times, values = here.store:history(name, query)
-        for i = 1, #times do write(name, times[i], values[i]) end
+        local times
+        if level then
+            rollup.catch_up(here.store, name, here.specs:get(name)) -- beside a server too: whoever is faster writes
+            local c = rollup.columns(here.store, name, level, query)
+            times = c.times
+            for i = 1, #times do write(name, times[i], c.n[i], c.min[i], c.max[i], c.mean[i], c.last[i]) end
+        else
+            local values
+            times, values = here.store:history(name, query)
+            for i = 1, #times do write(name, times[i], values[i]) end
+        end
         count = count + #times
     end
     if opt.out then
         out:close()
-        print(("%d readings of %d sensor%s written to %s"):format(count, #names, #names == 1 and "" or "s", opt.out))
+        print(("%d %s of %d sensor%s written to %s"):format(count, level and "buckets" or "readings", #names, #names == 1 and "" or "s", opt.out))
     end
 end)

@@ -11,6 +11,7 @@ local journal = require "neap.journal"
 local json = require "neap.json"
 local log = require("neap.log").module "api"
 local metric = require "neap.metric"
+local rollup = require "neap.rollup"
 local secret = require "neap.secret"
 local when = require "neap.when"
 
@@ -122,12 +123,35 @@ end
 
 local function known(here, name) return here.store:has(name, "real") or here.store:has(name, "synthetic") or here.specs:has(name) end
 
---- GET /api/sensors/:name/readings?last=100&from=..&to=..&source=real|synthetic&format=json|csv
+local COLUMNS <const> = {"n", "min", "max", "mean", "last"}
+
+--- ...&step=1m|1h|1d[&agg=mean,max]: the rollup, in columns; `times` are where the buckets begin, in seconds.
+local function rolled(here, req, name, query)
+    local level, why = rollup.level(req.query.step)
+    if not level then return 400, {error = "step: " .. why} end
+    if query.source == "synthetic" then return 400, {error = "step: made-up readings have no rollups; ask without it, or with source=real"} end
+    local columns = rollup.columns(here.store, name, level, query)
+    local answer = {sensor = name, unit = here.specs:get(name).unit, step = req.query.step, count = #columns.times, times = json.array {}}
+    for i, time_us in ipairs(columns.times) do answer.times[i] = time_us // 1000000 end
+    local wanted = req.query.agg and "," .. req.query.agg .. "," or nil
+    for _, column in ipairs(COLUMNS) do
+        if not wanted or wanted:find("," .. column .. ",", 1, true) then answer[column] = json.array(columns[column]) end
+    end
+    for word in (req.query.agg or ""):gmatch "[^,]+" do
+        if not answer[word] or not columns[word] or word == "times" then
+            return 400, {error = ("agg: '%s' is none of %s"):format(word, table.concat(COLUMNS, ", "))}
+        end
+    end
+    return answer
+end
+
+--- GET /api/sensors/:name/readings?last=100&from=..&to=..&source=real|synthetic
 local function readings(here)
     return function(req)
         local name = req.params.name
         if not known(here, name) then return not_found(name) end
-        local query = {source = source_of(here, req, name), last = math.tointeger(tonumber(req.query.last or req.query.limit or 256))}
+        local usual = req.query.step and 10000 or 256
+        local query = {source = source_of(here, req, name), last = math.tointeger(tonumber(req.query.last or req.query.limit or usual))}
         for _, edge in ipairs {"from", "to"} do
             local text = req.query[edge]
             if text then
@@ -137,6 +161,7 @@ local function readings(here)
             end
         end
         if not query.last or query.last < 1 or query.last > 100000 then return 400, {error = "last must be from 1 to 100000"} end
+        if req.query.step then return rolled(here, req, name, query) end
         local times, values = here.store:history(name, query)
         local list = json.array {}
         for i = 1, #times do list[i] = {time = when.iso(times[i]), value = values[i]} end

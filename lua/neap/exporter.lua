@@ -45,4 +45,31 @@ local formats = {
 ---@return fun(sensor: string, time_us: integer, value: number)
 function exporter.writer(format, single, put) return formats[format](single, put) end
 
+local rolled_formats = {
+    csv = function(single, put)
+        put(single and "timestamp,n,min,max,mean,last\n" or "timestamp,sensor,n,min,max,mean,last\n")
+        return function(sensor, time_us, ...)
+            local cells = {...}
+            for i, v in ipairs(cells) do cells[i] = number(v) end
+            put(when.iso(time_us) .. "," .. (single and "" or csv.cell(sensor) .. ",") .. table.concat(cells, ",") .. "\n")
+        end
+    end,
+    ndjson = function(_, put)
+        return function(sensor, time_us, n, min, max, mean, last)
+            local one = {sensor_name = sensor, timestamp = when.iso(time_us), n = n, min = min, max = max, mean = mean, last = last}
+            put(json.encode(one, {sort = true}) .. "\n")
+        end
+    end,
+    line = function(_, put)
+        return function(sensor, time_us, n, min, max, mean, last)
+            put(("%s n=%di,min=%s,max=%s,mean=%s,last=%s %d000\n"):format(escape_name(sensor), n, number(min), number(max), number(mean),
+                number(last), time_us))
+        end
+    end,
+}
+
+--- The same for a rollup: the function writes one bucket after the other.
+---@return fun(sensor: string, time_us: integer, n: integer, min: number, max: number, mean: number, last: number)
+function exporter.rollup_writer(format, single, put) return rolled_formats[format](single, put) end
+
 return exporter

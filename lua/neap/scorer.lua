@@ -29,11 +29,11 @@ local SAVE_S <const> = 30 -- how often states are saved when nothing happens
 local FRESH_S <const> = 3600 -- silence is watched for sensors that send the present, not for histories that are being loaded
 
 ---@param here neap.Session
----@param opts? {me?: integer, workers?: integer, send?: fun(worker: integer, sensor: string), most?: integer}
+---@param opts? {me?: integer, workers?: integer, send?: fun(worker: integer, sensor: string), most?: integer, rollup?: table}
 function scorer.new(here, opts)
     opts = opts or {}
     return setmetatable({here = here, store = here.store, me = opts.me or 1, workers = opts.workers or 1, send = opts.send,
-        most = opts.most or 256, watched = {}, count = 0, unwatched = {}, dirty = {}, queue = {}, running = false}, Scorer)
+        rollup = opts.rollup, most = opts.most or 256, watched = {}, count = 0, unwatched = {}, dirty = {}, queue = {}, running = false}, Scorer)
 end
 
 --- Which worker judges a sensor.
@@ -189,6 +189,13 @@ local function run(self)
     end
 end
 
+--- Another worker has stored readings of this worker's sensor.
+---@param sensor string
+function Scorer:told(sensor)
+    if self.rollup then self.rollup:touch(sensor) end
+    self:mine(sensor)
+end
+
 --- This worker's own sensor has news.
 ---@param sensor string
 function Scorer:mine(sensor)
@@ -208,6 +215,7 @@ end
 function Scorer:stored(sensors)
     for _, sensor in ipairs(sensors) do
         local owner = self.workers > 1 and scorer.owner(sensor, self.workers) or self.me
+        if owner == self.me and self.rollup then self.rollup:touch(sensor) end
         if owner ~= self.me then
             self.send(owner, sensor)
         elseif not self.unwatched[sensor] or task.now() - self.unwatched[sensor] >= MODEL_LOOK_S then

@@ -82,6 +82,10 @@ end
 ---@field period number seconds
 ---@field kind "cycle"|"white"
 ---@field keep integer
+---@field keep_for number|false seconds; false: for ever
+---@field keep_minutes number|false
+---@field keep_hours number|false
+---@field keep_days number|false
 ---@field clock "arrival"|"reject"|"trust"
 ---@field flatline? number|false seconds; nil: learnt from the data, false: off
 ---@field silence? number|false seconds; nil: learnt from the data, false: off
@@ -103,6 +107,10 @@ sensors.keys = {
     { name = "period", check = duration, default = 86400.0, about = "length of the cycle the sensor follows, usually a day" },
     { name = "kind", check = one_of("cycle", "white"), default = "cycle", about = "synthetic readings: a daily cycle, or white noise" },
     { name = "keep", check = whole(100, 1000000000), default = 1000000, about = "about how many entries of history to keep in Redis" },
+    { name = "keep_for", check = duration_or_false, default = 365 * 86400.0, about = "how long readings are kept after they arrived; false: for ever" },
+    { name = "keep_minutes", check = duration_or_false, default = 365 * 86400.0, about = "how long the rollup by the minute is kept; false: for ever" },
+    { name = "keep_hours", check = duration_or_false, default = 5 * 365 * 86400.0, about = "the same of the rollup by the hour" },
+    { name = "keep_days", check = duration_or_false, default = false, about = "the same of the rollup by the day" },
     { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
         about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
     { name = "flatline", check = duration_or_false, about = "alarm when the value has not moved for this long; learnt if not given" },

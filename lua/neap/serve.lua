@@ -17,6 +17,7 @@ local json = require "neap.json"
 local log = require("neap.log").module "serve"
 local metric = require "neap.metric"
 local reload = require "neap.reload"
+local rollup = require "neap.rollup"
 local scorer = require "neap.scorer"
 local serve_commands = require "neap.serve_commands"
 local serve_metrics = require "neap.serve_metrics"
@@ -65,8 +66,12 @@ local function furnish(here, opt, me, count)
     end
     here.durability = here.redis:durability()
     if here.journal then here.durability.text = journal.promise(here.durability.class) end
-    here.scorer = scorer.new(here, {me = me, workers = count, send = function(to, sensor) worker.send(to, "stored", sensor) end})
-    worker.on("stored", function(sensor) here.scorer:mine(sensor) end)
+    here.rollup = rollup.new(here.store, {
+        spec = function(name) return here.specs:get(name) end, mine = function(name) return scorer.owner(name, count) == me end,
+    })
+    local function send(to, sensor) worker.send(to, "stored", sensor) end
+    here.scorer = scorer.new(here, {me = me, workers = count, send = send, rollup = here.rollup})
+    worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
     here.later = here.journal and journal.later(here.journal, function(sensors) here.scorer:stored(sensors) end)
     here.metrics = metrics_of(me, count)
@@ -121,6 +126,7 @@ local function close_doors(here, opt)
     here.control.close()
     here.clock:stop()
     here.server:drain(opt.drain)
+    here.rollup:stop()
     here.scorer:save()
 end
 

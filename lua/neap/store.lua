@@ -9,6 +9,8 @@
 --     neap:{SENSOR}:synthetic   the same for made-up readings, so that they never mix with real ones
 --     neap:{SENSOR}:status      what the scorer last said, JSON        neap:{SENSOR}:model   the live model's file, JSON
 --     neap:{SENSOR}:watch       the scorer's position and state, for a restart
+--     neap:{SENSOR}:rollup      how far minutes, hours and days are computed (hash); behind it :dirty (set of buckets to be computed
+--                               again), :1m :1h :1d (sorted sets of chunks) and :1m:CHUNK ... (hashes of packed buckets; rollup_record.lua)
 --     neap:sensors              set of all sensors
 --
 -- A device's clock never becomes a stream ID: one ID from the year 2100 would refuse every honest reading after it. So a
@@ -27,6 +29,10 @@ local function key(sensor, what) return "neap:{" .. sensor .. "}:" .. what end
 
 --- The stream's name for a source of readings, "real" or "synthetic".
 local function stream_key(sensor, source) return key(sensor, source == "synthetic" and "synthetic" or "readings") end
+
+--- Names for neap.rollup_store: of the readings, and of the keys of a sensor's rollups.
+function store.readings_key(sensor) return stream_key(sensor) end
+function store.rollup_key(sensor, ...) return key(sensor, table.concat({"rollup", ...}, ":")) end
 
 ---@param redis any a client of neap.redis
 ---@param opts? {specs?: neap.Specs, most_sensors?: integer}
@@ -214,6 +220,9 @@ local function flatten(entries)
     return times, values
 end
 
+--- Readings in order of event time; of those with equal times the one that stands last in the lists.
+store.sort_and_merge = sort_and_merge
+
 local function reversed(list)
     for i = 1, #list // 2 do list[i], list[#list + 1 - i] = list[#list + 1 - i], list[i] end
     return list
@@ -262,6 +271,30 @@ function Store:after(sensor, id, count)
     return times, values, #entries > 0 and entries[#entries][1] or id, #entries == count
 end
 
+--- The readings of at most `count` entries from the entry `from` ("(ID": behind it) to `to`, in order of arrival.
+---@return integer[] times
+---@return number[] values
+---@return string[] ids of each reading's entry
+---@return string? last ID of the last entry, nil if there is none
+---@return boolean more there may be more behind it
+function Store:arrivals(sensor, from, to, count)
+    local entries = self.redis:raw("XRANGE", stream_key(sensor), from, to, "COUNT", count)
+    local times, values, ids = {}, {}, {}
+    for _, entry in ipairs(entries) do
+        local t, v = flatten {entry}
+        table.move(t, 1, #t, #times + 1, times)
+        table.move(v, 1, #v, #values + 1, values)
+        for _ = 1, #t do ids[#ids + 1] = entry[1] end
+    end
+    return times, values, ids, #entries > 0 and entries[#entries][1] or nil, #entries == count
+end
+
+--- The ID of the first entry that is still there, or nil.
+function Store:first_id(sensor)
+    local entry = self.redis:raw("XRANGE", stream_key(sensor), "-", "+", "COUNT", 1)[1]
+    return entry and entry[1]
+end
+
 --- The readings of the last `count` entries up to and with the entry `id`, in order of event time.
 function Store:before(sensor, id, count)
     local entries = self.redis:raw("XREVRANGE", stream_key(sensor), id, "-", "COUNT", count)
@@ -298,6 +331,7 @@ function Store:get(sensor, what) return self.redis:call("GET", key(sensor, what)
 function Store:forget(sensor)
     self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"),
         key(sensor, "watch"))
+    for _, name in ipairs(require("neap.rollup_store").keys(self, sensor)) do self.redis:call("DEL", name) end
     self.redis:call("SREM", SENSORS_KEY, sensor)
     if self.known[sensor] then self.known[sensor], self.known_count = nil, self.known_count - 1 end
 end
