@@ -154,8 +154,10 @@ static void login_begin(neap_redis *r) {
 static void login_refused(neap_redis *r, int status, const char *text) {
     char at[160];
     neap_redis_addr_text(&r->o.addr, at, sizeof at);
+    int sentence = (int)strlen(text); /* without its own full stop */
+    if (sentence && text[sentence - 1] == '.') sentence--;
     if (status == NEAP_ERR_AUTH)
-        snprintf(r->why, sizeof r->why, "Redis at %s refuses to log in: %s. %s", at, text,
+        snprintf(r->why, sizeof r->why, "Redis at %s refuses to log in: %.*s. %s", at, sentence, text,
                  r->o.addr.password ? "Check user and password in REDIS_URL (redis://user:password@host:port)"
                                     : "It wants a password: redis://:password@host:port, or REDIS_PASSWORD");
     else snprintf(r->why, sizeof r->why, "Redis at %s: %s", at, text);

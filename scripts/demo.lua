@@ -18,6 +18,7 @@ local opt = args.parse {
 
 local ok, err = pcall(demo.run, opt)
 if not ok then
-    io.stderr:write("neap demo: ", tostring(err), "\n")
-    os.exit(1, true)
+    local interrupted = tostring(err):find "interrupted!$"
+    io.stderr:write("neap demo: ", interrupted and "interrupted" or tostring(err), "\n")
+    os.exit(interrupted and 130 or 1, true)
 end

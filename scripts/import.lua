@@ -22,6 +22,9 @@ local opt = args.parse {
 if not opt.file and not opt.kit then
     io.stderr:write("neap import: name a CSV file, or give --kit to read a starter kit's lists\n")
     os.exit(2, true)
+elseif opt.file and opt.kit then
+    io.stderr:write("neap import: --kit reads lists, not a file; name the kit's Redis with --redis redis://host:6379/0\n")
+    os.exit(2, true)
 end
 
 local MOST_SHOWN <const> = 10
@@ -43,5 +46,9 @@ session.run("neap import", opt, function(here)
     if problems > MOST_SHOWN then io.stderr:write(("  ... and %d more\n"):format(problems - MOST_SHOWN)) end
     print(("%d readings of %d sensor%s imported%s"):format(count, #names, #names == 1 and "" or "s",
         problems > 0 and (", %d refused"):format(problems) or ""))
+    if opt.kit and count == 0 and problems == 0 then
+        io.stderr:write(("neap import: this Redis holds no lists %s:*; name the kit's with --redis redis://host:6379/0\n"):format(opt.namespace))
+        os.exit(1, true)
+    end
     for _, name in ipairs(names) do print("  " .. name) end
 end)

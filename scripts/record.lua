@@ -72,11 +72,14 @@ local last_count = opt.count or opt.length and math.floor(opt.length / opt.inter
 
 sampler:sample() -- rates need a sample before them
 local due, count = task.now(), 0
+local stop = task.event()
+neap.on_signal("INT", function() stop:set() end)
+neap.on_signal("TERM", function() stop:set() end)
 while count < last_count do
     due = due + opt.interval
     local late = task.now() - due
     if late > 0 then due = due + math.ceil(late / opt.interval) * opt.interval end -- missed samples stay missing
-    task.sleep(due - task.now())
+    if stop:wait(math.max(due - task.now(), 0)) then break end
     sink(sampler:sample())
     count = count + 1
 end

@@ -217,6 +217,17 @@ static int load_rock_command(lua_State *L, const char *name, int *st) {
     return 0;
 }
 
+/* Whether a file of scripts/ is a command: its first line says "neap NAME". The others are settings, such as sensors.lua. */
+static int is_command(const struct neap_embedded_file *f) {
+    char name[64], first[80];
+    if (sscanf(f->name, "scripts/%63[a-z_].lua", name) != 1 || strchr(f->name + 8, '/')) return 0;
+    snprintf(first, sizeof first, "neap %s", name);
+    const char *data = (const char *)f->data;
+    size_t n = strlen(first), skip = 0;
+    while (skip < f->len && (data[skip] == '-' || data[skip] == ' ')) skip++;
+    return f->len - skip > n && memcmp(data + skip, first, n) == 0;
+}
+
 /* Pushes the loaded chunk of a command, or returns 0. A checkout's own file wins over the one in the binary. */
 static int load_command(lua_State *L, const char *name, int *st) {
     if (!*name || strpbrk(name, "./\\-")) return 0;
@@ -245,7 +256,8 @@ static void hint_command(const char *name) {
     char names[128][64];
     int n = 0;
     for (const struct neap_embedded_file *f = neap_embedded; f->name && n < 127; f++)
-        if (sscanf(f->name, "scripts/%63[a-z_].lua", names[n]) == 1 && !strchr(f->name + 8, '/')) {
+        if (is_command(f)) {
+            sscanf(f->name, "scripts/%63[a-z_].lua", names[n]);
             list[n] = names[n];
             n++;
         }

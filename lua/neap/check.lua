@@ -268,7 +268,7 @@ function check.project_files()
     for _, name in ipairs{"app.lua", "sensors.lua"} do
         if read(name) then out[#out + 1] = name end
     end
-    for _, path in ipairs(lines_of("find lua -name '*.lua' -not -path '*/meta/*' | sort")) do out[#out + 1] = path end
+    for _, path in ipairs(lines_of("find lua -name '*.lua' -not -path '*/meta/*' 2>/dev/null | sort")) do out[#out + 1] = path end
     return out
 end
 

@@ -61,6 +61,12 @@ function score_csv.open(path, mode)
     return file
 end
 
+-- Whether two paths name one file, through links too.
+local function same_file(a, b)
+    local function quoted(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+    return a == b or os.execute(("test %s -ef %s"):format(quoted(a), quoted(b))) == true
+end
+
 local function shown(x) return x and ("%.10g"):format(x) or "" end
 
 ---@class neap.score_csv.Summary
@@ -84,6 +90,9 @@ function score_csv.run(input, output, opts)
     if not line then error(input .. " is empty: `timestamp,value` rows are expected", 0) end
     local time_at, value_at, header = score_csv.columns(line, opts)
     if not time_at then error(("%s: %s"):format(input, value_at), 0) end
+    if input ~= "-" and output ~= "-" and same_file(input, output) then
+        error(("%s is both the readings and the verdicts, which would destroy the readings: give --out another name"):format(output), 0)
+    end
     local out = output == "-" and io.stdout or score_csv.open(output, "w")
 
     local began = os.clock()

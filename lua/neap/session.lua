@@ -100,6 +100,10 @@ function session.run(name, opt, body)
         return body(here)
     end)
     if ok then return err end
+    if type(err) == "string" and err:find "interrupted!$" then -- Ctrl-C: what was begun is given up, and where does not matter
+        io.stderr:write(name, ": interrupted\n")
+        os.exit(130, true)
+    end
     local expected = type(err) == "string" or type(err) == "table" and err.kind and err.kind ~= "bug"
     if not expected or os.getenv "NEAP_TRACEBACK" then error(err, 0) end
     io.stderr:write(name, ": ", tostring(err), "\n")
