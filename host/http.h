@@ -146,11 +146,6 @@ neap_http_req *neap_http_fake(const char *method, const char *target, const neap
 int neap_http_fake_answer(neap_http_req *r, const char **body, size_t *len);
 int neap_http_fake_header(neap_http_req *r, int i, const char **name, const char **value);
 
-/* Undoes Content-Encoding "gzip" or "deflate" into out (cleared first). NEAP_ERR_FULL beyond max bytes or a ratio of 200 (from 64 KiB on),
-   NEAP_ERR_CORRUPT for bad data, NEAP_ERR_UNSUPPORTED for other encodings. */
-struct neap_buf;
-int neap_http_inflate(const char *encoding, const void *data, size_t len, size_t max, struct neap_buf *out);
-
 /* The reason phrase of a status, "Unknown" if it has none. */
 const char *neap_http_reason(int status);
 /* Compares two byte strings in time that depends on their lengths only. */

@@ -75,3 +75,12 @@ int neap_inflate_feed(neap_inflate *z, const void *data, size_t n, neap_buf *out
 }
 
 int neap_inflate_end(neap_inflate *z) { return z->started && z->done ? 0 : NEAP_ERR_CORRUPT; }
+
+int neap_inflate_all(const char *encoding, const void *data, size_t n, size_t max_bytes, neap_buf *out) {
+    int err;
+    neap_inflate *z = neap_inflate_new(encoding, max_bytes, &err);
+    if (!z) return err;
+    if (!(err = neap_inflate_feed(z, data, n, out))) err = neap_inflate_end(z);
+    neap_inflate_free(z);
+    return err;
+}

@@ -17,6 +17,9 @@ void neap_inflate_free(neap_inflate *z);
    only free it. */
 int neap_inflate_feed(neap_inflate *z, const void *data, size_t n, neap_buf *out);
 
+/* The three calls above for a whole body: out gets what it unpacks to. Errors as above, NEAP_ERR_UNSUPPORTED for another encoding. */
+int neap_inflate_all(const char *encoding, const void *data, size_t n, size_t max_bytes, neap_buf *out);
+
 /* Was the stream complete? 0 or NEAP_ERR_CORRUPT. */
 int neap_inflate_end(neap_inflate *z);
 #endif

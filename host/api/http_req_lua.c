@@ -4,6 +4,7 @@
 #include <string.h>
 #include "host/api/http_lua.h"
 #include "host/buf.h"
+#include "host/inflate.h"
 
 http_req *http_check_req(lua_State *L, int idx) {
     http_req *q = luaL_checkudata(L, idx, HTTP_REQ);
@@ -128,7 +129,7 @@ static void push_body(lua_State *L, http_req *q) {
         lua_pushcfunction(L, inflated_gc);
         lua_setfield(L, -2, "__gc");
         lua_setmetatable(L, -2);
-        int e = neap_http_inflate(enc, p, n, q->app->max_body, b);
+        int e = neap_inflate_all(enc, p, n, q->app->max_body, b);
         if (e == NEAP_ERR_UNSUPPORTED) refuse(L, 415, "this Content-Encoding is not understood: send gzip, deflate or plain");
         if (e == NEAP_ERR_FULL) refuse(L, 413, "the body is larger than this server takes once it is decompressed");
         if (e) refuse(L, 400, "the compressed body is damaged");

@@ -182,10 +182,7 @@ static int decode_inflate(lua_State *L) {
     lua_pushcfunction(L, buffer_gc);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    int err;
-    neap_inflate *z = neap_inflate_new(encoding, (size_t)max, &err);
-    if (z && !(err = neap_inflate_feed(z, s, n, out))) err = neap_inflate_end(z);
-    neap_inflate_free(z);
+    int err = neap_inflate_all(encoding, s, n, (size_t)max, out);
     if (err) {
         rt_error how = {.kind = neap_err_kind(err), .sent = -1};
         err_push(L, &how, "inflate: %s",

@@ -247,8 +247,9 @@ void task_close_all(rt *R) {
         task_cancel(t, "the host stops");
     }
     uint64_t until = uv_hrtime() + (uint64_t)1e9; /* closers may wait, for a second */
-    while (R->ntasks && uv_hrtime() < until && uv_run(R->loop, UV_RUN_NOWAIT | 0)) {
-        if (!R->ready) uv_run(R->loop, UV_RUN_ONCE);
+    while (R->ntasks && uv_hrtime() < until) {    /* never blocks: what a task waits for may never come */
+        uv_run(R->loop, UV_RUN_NOWAIT);
+        if (R->ntasks && !R->ready) uv_sleep(1);
     }
     while (R->tasks) {
         rt_task *t = R->tasks;

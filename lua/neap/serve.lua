@@ -170,6 +170,7 @@ function serve.worker(text)
     worker.on("stop", function()
         close_doors(here, opt)
         here:close()
+        worker.send(1, "gone", "")
     end)
 end
 
@@ -233,7 +234,15 @@ function serve.start(opt)
     local _, why = stop:wait()
     log.info("stopping", {why = why})
     watch:cancel "the server stops"
-    close_doors(here, opt)
+    if opt.workers > 1 then -- the others still need the Redis that this thread closes last
+        local gone = task.channel(opt.workers)
+        worker.on("gone", function() gone:send(true) end)
+        worker.send("all", "stop", "")
+        close_doors(here, opt)
+        for _ = 2, opt.workers do gone:recv(opt.drain) end
+    else
+        close_doors(here, opt)
+    end
 end
 
 return serve
