@@ -120,6 +120,7 @@ local function open_doors(here, opt, share, me)
     }
     serve_metrics(here)
     if here.workers > 1 then require("neap.log").context = function() return {worker = me} end end
+    task.limits {warn = 0.2, stop = 2} -- a handler or an attached prompt in an endless loop is stopped; the others go on
 end
 
 local function close_doors(here, opt)
