@@ -27,7 +27,8 @@ static client *client_of(lua_State *L) {
         lua_pushvalue(L, -1);
         lua_setfield(L, LUA_REGISTRYINDEX, CLIENT);
         rt *R = rt_of(L);
-        if (!(c->f = neap_fetch_new(rt_loop(R))) || rt_at_close(R, at_close, c)) luaL_error(L, "the HTTP client cannot start: libcurl.so.4 is missing (Debian: apt-get install libcurl4), or memory is");
+        if (!(c->f = neap_fetch_new(rt_loop(R))) || rt_at_close(R, at_close, c))
+            luaL_error(L, "the HTTP client cannot start: libcurl.so.4 is missing (Debian: apt-get install libcurl4), or memory is");
     }
     client *c = lua_touserdata(L, -1);
     lua_pop(L, 1);
