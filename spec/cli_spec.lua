@@ -53,6 +53,9 @@ describe("the command line", function()
         out, rc = sh "NEAP --hepl"
         assert.equal(1, rc)
         assert.matches("did you mean '%-%-help'", out)
+        out, rc = sh "NEAP sensors" -- a file of settings beside the commands
+        assert.equal(1, rc)
+        assert.matches("cannot open sensors", out)
         out, rc = sh "NEAP --help"
         assert.equal(0, rc)
         assert.matches("neap test", out)

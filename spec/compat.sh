@@ -3,7 +3,7 @@
 # already uses; nothing is installed. Says "skipped" where those packages cannot be had. Usage: sh spec/compat.sh [SUITE]
 suite=${1:-trixie}
 top=$PWD work=$PWD/build/compat-$suite
-mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
+mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/tree"
 site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m1 debian)
 [ -n "$site" ] || { echo "compat: skipped, no Debian mirror is set up" && exit 0; }
 cd "$work" || exit 1
@@ -14,9 +14,9 @@ apt="apt-get -qq -o Dir::Etc::sourcelist=$work/sources.list -o Dir::Etc::sourcep
 if ! { $apt update && $apt download liblua5.4-dev libhiredis-dev libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev zlib1g-dev; } >apt.log 2>&1; then
     echo "compat: skipped, the packages of $suite cannot be had here" && exit 0
 fi
-for deb in *.deb; do dpkg -x "$deb" root; done
+for deb in *.deb; do dpkg -x "$deb" tree; done
 cd "$top" || exit 1
-inc=$work/root/usr/include bad=0 n=0
+inc=$work/tree/usr/include bad=0 n=0
 for f in host/*.c host/api/*.c kernels/*.c; do
     case $f in
     *_avx2.c) isa="-mavx2 -mfma" ;;

@@ -231,6 +231,10 @@ static int is_command(const struct neap_embedded_file *f) {
 /* Pushes the loaded chunk of a command, or returns 0. A checkout's own file wins over the one in the binary. */
 static int load_command(lua_State *L, const char *name, int *st) {
     if (!*name || strpbrk(name, "./\\-")) return 0;
+    char file[256];
+    snprintf(file, sizeof file, "scripts/%.200s.lua", name);
+    for (const struct neap_embedded_file *f = neap_embedded; f->name; f++)
+        if (strcmp(f->name, file) == 0 && !is_command(f)) return 0; /* scripts/sensors.lua is settings */
     lua_getfield(L, LUA_REGISTRYINDEX, "neap.root");
     const char *root = lua_tostring(L, -1);
     char path[1200];
