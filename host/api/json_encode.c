@@ -58,6 +58,7 @@ static int encode_list(encoder *e, int t, lua_Integer n, frame *up) {
     if (buf_putc(e->out, '[')) return NEAP_ERR_MEMORY;
     e->depth++;
     for (lua_Integer i = 1; i <= n; i++) {
+        if ((i & 255) == 0) rt_breathe(e->L);
         int err = i > 1 ? buf_putc(e->out, ',') : 0;
         if (!err) err = newline(e);
         at.index = i;
@@ -183,6 +184,7 @@ static lua_Integer list_len(lua_State *L, int t) {
 }
 
 static int encode_table(encoder *e, int t, frame *at) {
+    rt_breathe(e->L);
     if (e->depth >= e->max_depth || !lua_checkstack(e->L, 12)) return refuse(e, NULL, "nested too deeply: does the table contain itself?");
     int mark = mark_of(e->L, t);
     if (mark == 'a') return encode_list(e, t, (lua_Integer)lua_rawlen(e->L, t), at);

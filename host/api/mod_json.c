@@ -41,12 +41,14 @@ static int push_value(lua_State *L, neap_json *j, neap_json_token t) {
         lua_pushvalue(L, JSON_ARRAY_MT);
         lua_setmetatable(L, -2);
         for (lua_Integer n = 1; (t = neap_json_next(j)) != NEAP_JSON_ARRAY_END; n++) {
+            if ((n & 255) == 0) rt_breathe(L);
             if (!push_value(L, j, t)) return 0;
             lua_rawseti(L, -2, n);
         }
         return 1;
     case NEAP_JSON_OBJECT:
         luaL_checkstack(L, 6, "json.decode");
+        rt_breathe(L);
         lua_newtable(L);
         while ((t = neap_json_next(j)) == NEAP_JSON_KEY) {
             push_string(L, j);

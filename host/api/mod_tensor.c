@@ -172,6 +172,7 @@ static int64_t list_copy(lua_State *L, const neap_tensor *t, int dim, int64_t at
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != t->shape[dim])
         luaL_error(L, "%s: rows differ: expected a list of %I in dimension %d", op, (lua_Integer)t->shape[dim], dim + 1);
     for (int64_t i = 0; i < t->shape[dim]; i++) {
+        if ((i & 255) == 0) rt_breathe(L);
         lua_rawgeti(L, -1, i + 1);
         if (dim + 1 < t->dims) {
             at = list_copy(L, t, dim + 1, at, op);

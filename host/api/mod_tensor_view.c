@@ -125,6 +125,7 @@ static void push_nested(lua_State *L, const neap_tensor *t, int dim, int64_t at)
     luaL_checkstack(L, 4, "totable");
     lua_createtable(L, (int)t->shape[dim], 0);
     for (int64_t i = 0; i < t->shape[dim]; i++) {
+        if ((i & 255) == 0) rt_breathe(L);
         push_nested(L, t, dim + 1, at + i * t->stride[dim]);
         lua_rawseti(L, -2, i + 1);
     }

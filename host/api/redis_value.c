@@ -76,6 +76,7 @@ int redis_put_args(lua_State *L, neap_buf *b, int first, int top) {
 static void push_list(lua_State *L, const neap_reply *n, enum redis_shape inner) {
     lua_createtable(L, (int)n->len, 0);
     for (uint32_t i = 0; i < n->len; i++) {
+        if ((i & 255) == 255) rt_breathe(L);
         redis_push_reply(L, &n->item[i], inner, 0);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
@@ -84,6 +85,7 @@ static void push_list(lua_State *L, const neap_reply *n, enum redis_shape inner)
 static void push_map(lua_State *L, const neap_reply *n) {
     lua_createtable(L, 0, (int)(n->len / 2));
     for (uint32_t i = 0; i + 1 < n->len; i += 2) {
+        if ((i & 255) == 254) rt_breathe(L);
         redis_push_reply(L, &n->item[i], SHAPE_PLAIN, 0);
         redis_push_reply(L, &n->item[i + 1], SHAPE_PLAIN, 0);
         lua_rawset(L, -3);
@@ -113,6 +115,7 @@ static void push_entry(lua_State *L, const neap_reply *n) {
 static void push_entries(lua_State *L, const neap_reply *n) {
     lua_createtable(L, (int)n->len, 0);
     for (uint32_t i = 0; i < n->len; i++) {
+        if ((i & 255) == 255) rt_breathe(L);
         push_entry(L, &n->item[i]);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }

@@ -131,6 +131,18 @@ static void raise_interrupt(lua_State *L, lua_Debug *ar) {
     luaL_error(L, "interrupted!");
 }
 
+int rt_out_of_breath(rt *R) {
+    if (atomic_load_explicit(&R->overrun, memory_order_relaxed)) return 1;
+    return R->interrupted && (!R->main_wait || R->running);
+}
+
+void rt_breathe(lua_State *L) {
+    rt *R = rt_of(L);
+    if (!rt_out_of_breath(R)) return;
+    if (R->interrupted) raise_interrupt(L, NULL);
+    watch_breathe(L);
+}
+
 void rt_interrupt(rt *R) {
     lua_State *co = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
     R->interrupted = 1;
@@ -200,6 +212,8 @@ static int open_state(lua_State *L) {
     err_init(L);
     wait_init(L);
     co_install(L);
+    lib_string_install(L);
+    lib_long_install(L);
     modules_install(L);
     require_install(L);
     luaL_requiref(L, "neap", luaopen_neap, 1);

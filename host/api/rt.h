@@ -59,6 +59,12 @@ int rt_post(rt *R, void (*fn)(rt *R, void *ud), void *ud);
 /* The same for a ud that the post owns: if the runtime closes first, drop(ud) is called instead of fn. */
 int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), void *ud);
 
+/* For C functions that may run long without waiting: call it every few thousand steps, where raising is safe. It returns at once, or raises because
+   the task's time is over (task.limits) or Ctrl-C was pressed; the loop's other tasks do not run meanwhile. */
+void rt_breathe(lua_State *L);
+/* The same question without raising, for core code that is to be told through a pointer: nonzero when it should give up. */
+int rt_out_of_breath(rt *R);
+
 /* ---- waits ----------------------------------------------------------------------------------------------------------
  */
 typedef struct rt_wait {

@@ -67,6 +67,7 @@ struct rt {
     lua_State *top;               /* the coroutine that runs now; under watch_lock, kept only while `watch` */
     _Atomic uint64_t slice_start; /* when the running task was resumed, 0: none runs */
     _Atomic uint64_t slice_id;
+    atomic_int overrun;    /* the running task's time is over: for rt_breathe */
     unsigned long blocked; /* slices past the warning */
     int failed;            /* a task ended with an error that nobody took */
 };
@@ -115,9 +116,12 @@ void watch_stop(rt *R);
 void watch_begin(rt *R, lua_State *co); /* a task is resumed */
 void watch_end(rt *R);
 void watch_top(rt *R, lua_State *L); /* L runs now */
+void watch_breathe(lua_State *L);    /* raises if the running task's time is over */
 
-/* co.c, require.c, modules.c, error.c */
+/* co.c, lib_*.c, require.c, modules.c, error.c */
 void co_install(lua_State *L);
+void lib_string_install(lua_State *L);
+void lib_long_install(lua_State *L);
 void require_install(lua_State *L);
 void modules_install(lua_State *L);
 void err_init(lua_State *L);

@@ -1,7 +1,8 @@
 /* watchdog.c: a task that runs too long without waiting is found, named and stopped. A permanent count hook would cost
    every loop 2x; so a thread of its own looks at the clock, and only a task that overruns gets a hook: at `warn` one
    that notes the line, at `stop` one that raises at every instruction (so that pcall cannot swallow it) until the task
-   waits or ends. A hook cannot see inside a long C call (a pattern match): that is reported, not stopped.
+   waits or ends. A hook cannot see inside a C call: our own long ones look at R->overrun now and then (rt_breathe); one that
+   does not is reported, and its worker replaced (mod_worker.c).
 
    Shared with the runtime's thread: slice_start and slice_id (atomic), and top, the coroutine that runs now. A
    coroutine may be freed once it is no longer on top; so taking it off top and setting a hook on it exclude each other
@@ -35,6 +36,7 @@ void watch_top(rt *R, lua_State *L) {
 
 void watch_begin(rt *R, lua_State *co) {
     watch_top(R, co);
+    atomic_store(&R->overrun, 0); /* behind watch_top: the watchdog sets it under the lock, for the slice that it looked at */
     R->slice_id++;
     atomic_store(&R->slice_start, uv_hrtime());
 }
@@ -68,7 +70,7 @@ static void stop_it(lua_State *L, lua_Debug *ar) {
     rt *R = rt_of(L);
     uint64_t start = atomic_load(&R->slice_start), limit = R->watch ? R->watch->stop_ns : 0;
     if (!limit || !start || uv_hrtime() - start < limit) { /* the slice that was meant is over */
-        lua_sethook(L, NULL, 0, 0);
+        if (ar) lua_sethook(L, NULL, 0, 0);
         return;
     }
     for (rt_frame *f = R->frames; f; f = f->prev) lua_sethook(f->from, stop_it, LUA_MASKCOUNT, 1);
@@ -79,6 +81,8 @@ static void stop_it(lua_State *L, lua_Debug *ar) {
               "task.compute, or raise the limit",
               (double)limit / 1e9);
 }
+
+void watch_breathe(lua_State *L) { stop_it(L, NULL); }
 
 /* ---- the thread
  * ------------------------------------------------------------------------------------------------------ */
@@ -91,8 +95,10 @@ static void look(rt_watchdog *w) {
     lock_top(R);
     memcpy(at, w->blocked_at, sizeof at);
     if (R->top && atomic_load(&R->slice_start) == start) {
-        if (stop) lua_sethook(R->top, stop_it, LUA_MASKCOUNT, 1);
-        else if (w->warned != id && !lua_gethook(R->top)) lua_sethook(R->top, note_line, LUA_MASKCOUNT, 1);
+        if (stop) {
+            atomic_store(&R->overrun, 1);
+            lua_sethook(R->top, stop_it, LUA_MASKCOUNT, 1);
+        } else if (w->warned != id && !lua_gethook(R->top)) lua_sethook(R->top, note_line, LUA_MASKCOUNT, 1);
     }
     unlock_top(R);
     w->warned = id;
