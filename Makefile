@@ -32,7 +32,7 @@ OBJ        := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC) $(API_SRC)) 
 CORE_OBJ   := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) $(HOST_SRC))
 CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
-EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -type f 2>/dev/null | sort)
+EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -path scripts/examples -prune -o -type f -print 2>/dev/null | sort)
 
 .PHONY: cuda all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
 ## make              build build/neap

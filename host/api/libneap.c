@@ -111,6 +111,19 @@ static int setup(lua_State *L) {
     return 0;
 }
 
+static int to_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+const char *libneap_text(lua_State *L) {
+    if (lua_type(L, -1) == LUA_TSTRING) return lua_tostring(L, -1);
+    lua_pushcfunction(L, to_text);
+    lua_insert(L, -2);
+    lua_pcall(L, 1, 1, 0); /* a failing __tostring: its error is the text */
+    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "error";
+}
+
 /* Calls the C function with one light userdata, protected. */
 int libneap_protect(neap *h, lua_CFunction fn, void *ud) {
     lua_State *L = h->R->L;
@@ -118,8 +131,8 @@ int libneap_protect(neap *h, lua_CFunction fn, void *ud) {
     lua_pushlightuserdata(L, ud);
     int st = lua_pcall(L, 1, 0, 0);
     if (st == LUA_OK) return 0;
-    set_error(h, 0, luaL_tolstring(L, -1, NULL));
-    lua_pop(L, 2);
+    set_error(h, 0, libneap_text(L));
+    lua_pop(L, 1);
     return st == LUA_ERRMEM ? NEAP_ERR_MEMORY : NEAP_ERR_INVALID;
 }
 
@@ -192,18 +205,33 @@ static int run_loaded(neap *h, int st) { /* stack: handler, chunk or message */
     int result = 0;
     if (st == LUA_OK) st = lua_pcall(L, 0, 0, -2);
     if (st != LUA_OK) {
-        const char *msg = lua_tostring(L, -1);
-        result = set_error(h, st == LUA_ERRMEM ? NEAP_ERR_MEMORY : st == LUA_ERRFILE ? NEAP_ERR_IO : NEAP_ERR_INVALID, msg);
+        result = set_error(h, st == LUA_ERRMEM ? NEAP_ERR_MEMORY : st == LUA_ERRFILE ? NEAP_ERR_IO : NEAP_ERR_INVALID, libneap_text(L));
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
     return leave(h, result);
 }
 
+typedef struct file {
+    const char *path;
+    int status;
+} file;
+
+static int load_file(lua_State *L) {
+    file *f = lua_touserdata(L, 1);
+    f->status = luaL_loadfilex(L, f->path, "t");
+    return 1; /* the chunk, or the message */
+}
+
 int neap_run_file(neap *h, const char *path) {
+    lua_State *L = h->R->L;
+    file f = {path, LUA_OK};
     h->depth++;
-    lua_pushcfunction(h->R->L, traceback);
-    return run_loaded(h, luaL_loadfilex(h->R->L, path, "t"));
+    lua_pushcfunction(L, traceback);
+    lua_pushcfunction(L, load_file);
+    lua_pushlightuserdata(L, &f);
+    int st = lua_pcall(L, 1, 1, 0);
+    return run_loaded(h, st == LUA_OK ? f.status : st);
 }
 
 int neap_run_string(neap *h, const char *code, const char *chunk_name) {
@@ -224,6 +252,17 @@ int neap_step(neap *h, int block) {
     uv_run(h->R->loop, block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     int more = h->R->ready || uv_loop_alive(h->R->loop);
     return leave(h, more);
+}
+
+/* The loop lives while other threads may still bring something: the answer to an asynchronous call, or any post when held. */
+void libneap_keep(neap *h) {
+    if (h->held || h->waiting) uv_ref((uv_handle_t *)&h->R->async);
+    else uv_unref((uv_handle_t *)&h->R->async);
+}
+
+void neap_hold(neap *h, int on) {
+    h->held = on;
+    libneap_keep(h);
 }
 
 int neap_fd(neap *h) { return uv_backend_fd(h->R->loop); }

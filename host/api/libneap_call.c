@@ -21,10 +21,8 @@ static void call_over(rt_task *t, lua_State *co, int status, int nres, const cha
     neap_value small[8], *values = nres <= 8 ? small : calloc((size_t)nres, sizeof *values);
     if (!values) nres = 0, code = NEAP_ERR_MEMORY;
     for (int i = 0; i < nres; i++) values[i] = libneap_get(co, base + 1 + i);
-    const char *message = NULL;
-    if (status != LUA_OK && nres == 1 && values[0].type == NEAP_NIL) { /* an error object: its message */
-        if (lua_istable(co, -1) && lua_getfield(co, -1, "message") == LUA_TSTRING) message = lua_tostring(co, -1);
-        if (!message) message = "error";
+    if (status != LUA_OK && nres == 1) {
+        const char *message = libneap_text(co);
         values[0] = (neap_value){.type = NEAP_STRING, .as.string = {message, strlen(message)}};
     }
     c->h->depth++;
@@ -80,7 +78,7 @@ int neap_call(neap *h, const char *name, const neap_value *args, int nargs, neap
 struct neap_args {
     lua_State *L;
     int n, nres, oom;
-    char *error;
+    int error; /* stack index of the text that the call raises, or 0 */
 };
 
 typedef struct registration {
@@ -101,29 +99,31 @@ static int push_result(lua_State *L) {
     return 1;
 }
 
-void neap_return(neap_args *a, const neap_value *v) {
-    if (!lua_checkstack(a->L, 4)) {
-        a->oom = 1;
-        return;
-    }
+/* Copying a string may run out of memory, which must not jump over the caller's C. */
+static int push_copy(neap_args *a, const neap_value *v) {
+    if (!lua_checkstack(a->L, 4)) return 0;
     lua_pushcfunction(a->L, push_result);
     lua_pushlightuserdata(a->L, (void *)v);
-    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK) a->nres++; /* copying a string may run out of memory: no jump over the caller's C */
-    else lua_pop(a->L, 1), a->oom = 1;
+    if (lua_pcall(a->L, 1, 1, 0) == LUA_OK) return 1;
+    lua_pop(a->L, 1);
+    return 0;
+}
+
+void neap_return(neap_args *a, const neap_value *v) {
+    if (push_copy(a, v)) a->nres++;
+    else a->oom = 1;
 }
 
 void neap_fail(neap_args *a, const char *message) {
-    free(a->error);
-    a->error = strdup(message);
-    if (!a->error) a->oom = 1;
+    neap_value text = {.type = NEAP_STRING, .as.string = {message, strlen(message)}};
+    if (push_copy(a, &text)) a->error = lua_gettop(a->L);
+    else a->oom = 1;
 }
 
 static int finish(lua_State *L, neap_args *a) {
     if (a->error) {
-        lua_pushstring(L, a->error); /* may raise and leak the text only when memory is out */
-        free(a->error);
         luaL_where(L, 1);
-        lua_insert(L, -2);
+        lua_pushvalue(L, a->error);
         lua_concat(L, 2);
         return lua_error(L);
     }
@@ -142,6 +142,7 @@ static int call_sync(lua_State *L) {
 }
 
 typedef struct completion {
+    neap *h;
     neap_ticket t;
     neap_value *values;
     int n;
@@ -188,18 +189,18 @@ static int call_async(lua_State *L) {
             }
         return finish(L, &a);
     }
-    uv_ref((uv_handle_t *)&h->R->async); /* the loop stays alive for the answer from another thread */
+    libneap_keep(h);
     return wait_park(L, w, async_done);
 }
 
 static void complete(rt *R, void *ud) {
     completion *c = ud;
-    neap *h = libneap_host(R->L);
+    neap *h = c->h;
     for (pending **q = &h->waiting; *q; q = &(*q)->next) {
         pending *p = *q;
         if (p->id != c->t) continue;
         *q = p->next;
-        if (!h->waiting) uv_unref((uv_handle_t *)&R->async);
+        libneap_keep(h);
         wait_done(p->w, 0, c, completion_free);
         free(p);
         return;
@@ -210,6 +211,7 @@ static void complete(rt *R, void *ud) {
 int neap_complete(neap *h, neap_ticket t, const neap_value *values, int n, const char *error) {
     completion *c = calloc(1, sizeof *c);
     if (!c) return NEAP_ERR_MEMORY;
+    c->h = h;
     c->t = t;
     c->n = n;
     c->values = libneap_copy(values, n);

@@ -81,28 +81,30 @@ static int entry(lua_State *L) { /* stack: the function and its arguments */
 
 /* ---- start and end --------------------------------------------------------------------------------------------------
  */
-static char *caller_position(lua_State *L) {
-    luaL_where(L, 1);
-    const char *s = lua_tostring(L, -1);
-    size_t n = strlen(s);
-    char *copy = n > 2 ? strndup(s, n - 2) : NULL; /* without ": " */
-    lua_pop(L, 1);
-    return copy;
-}
-
 rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_fn done, void *ud) {
-    rt_task *t = calloc(1, sizeof *t);
-    if (!t) err_code(L, NEAP_ERR_MEMORY, "task: out of memory");
-    if (R->npool) {
-        t->co_ref = R->pool[--R->npool];
-        lua_rawgeti(L, LUA_REGISTRYINDEX, t->co_ref);
-        t->co = lua_tothread(L, -1);
+    luaL_where(L, 1); /* what may raise comes before what would leak */
+    size_t n;
+    const char *at = lua_tolstring(L, -1, &n);
+    lua_State *co;
+    int ref, pooled = R->npool > 0;
+    if (pooled) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, ref = R->pool[R->npool - 1]);
+        co = lua_tothread(L, -1);
         lua_pop(L, 1);
     } else {
-        t->co = lua_newthread(L);
-        lua_sethook(t->co, NULL, 0, 0);
-        t->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        co = lua_newthread(L);
+        lua_sethook(co, NULL, 0, 0);
+        ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    rt_task *t = calloc(1, sizeof *t);
+    if (!t || !lua_checkstack(co, nargs + 3)) {
+        if (!pooled) luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        free(t);
+        err_code(L, NEAP_ERR_MEMORY, "task: out of memory");
+    }
+    if (pooled) R->npool--;
+    t->co = co;
+    t->co_ref = ref;
     t->R = R;
     t->refs = 1;
     t->id = ++R->next_id;
@@ -110,10 +112,10 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
     t->ud = ud;
     t->nargs = nargs + 1;
     if (name) t->name = strdup(name);
-    if (!done) t->spawned_at = caller_position(L);
-    if (!lua_checkstack(t->co, nargs + 3)) luaL_error(L, "task: too many arguments");
-    lua_pushcfunction(t->co, entry);
-    lua_xmove(L, t->co, nargs + 1);
+    if (!done && n > 2) t->spawned_at = strndup(at, n - 2); /* without ": " */
+    lua_pop(L, 1);
+    lua_pushcfunction(co, entry);
+    lua_xmove(L, co, nargs + 1);
     t->next = R->tasks;
     if (R->tasks) R->tasks->prev = t;
     R->tasks = t;
@@ -162,6 +164,13 @@ static void end(rt_task *t, int nres) {
     task_unref(t);
 }
 
+static int push_cancelled(lua_State *L) {
+    rt_error e = {"cancelled", 0, -1, 0};
+    const char *why = lua_touserdata(L, 1);
+    err_push(L, &e, "%s", why ? why : "ended");
+    return 1;
+}
+
 /* Ends a task that would not stop: closes its variables without waiting. */
 static void kill_task(rt_task *t) {
     if (t->wait) {
@@ -171,8 +180,9 @@ static void kill_task(rt_task *t) {
     }
     lua_resetthread(t->co);
     lua_settop(t->co, 0);
-    rt_error e = {"cancelled", 0, -1, 0};
-    err_push(t->co, &e, "%s", t->cancel_why ? t->cancel_why : "ended");
+    lua_pushcfunction(t->co, push_cancelled);
+    lua_pushlightuserdata(t->co, t->cancel_why);
+    lua_pcall(t->co, 1, 1, 0); /* without memory, that is the error */
     t->status = LUA_ERRRUN;
     end(t, 1);
 }

@@ -87,6 +87,9 @@ int neap_run_string(neap *h, const char *code, const char *chunk_name);
 
 /* Turns the loop until nothing is pending or neap_stop was called. Always 0. */
 int neap_loop(neap *h);
+/* on = 1: other threads will post, so neap_loop goes on while nothing is pending, until neap_stop (and neap_step with `block` waits for a post).
+   0: back to the usual. */
+void neap_hold(neap *h, int on);
 /* One turn: handles what is there, waits for the next event only if `block`. 1 while something is pending, else 0. */
 int neap_step(neap *h, int block);
 /* For a foreign event loop: the descriptor to poll for reading, and how long to poll at most in milliseconds (-1: no

@@ -230,7 +230,7 @@ static void test_limits(void) {
 /* ---- every n-th allocation fails
  * -------------------------------------------------------------------------------------------- */
 typedef struct failing {
-    long left; /* allocations until the failure; negative: never */
+    long left; /* allocations until two in a row fail: Lua collects garbage after the first and asks again */
     long blocks;
 } failing;
 
@@ -241,14 +241,14 @@ static void *failing_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
         free(ptr);
         return NULL;
     }
-    if ((!ptr || nsize > osize) && f->left >= 0 && f->left-- == 0) return NULL;
+    if ((!ptr || nsize > osize) && f->left >= -1 && f->left-- <= 0) return NULL;
     if (!ptr) f->blocks++;
     return realloc(ptr, nsize);
 }
 
 static void test_failing_allocator(void) {
     long n;
-    int done = 0;
+    int done = 0, failures = 0;
     for (n = 0; n < 100000 && !done; n += n < 200 ? 1 : 37) {
         failing f = {.left = n};
         neap_options o;
@@ -258,9 +258,10 @@ static void test_failing_allocator(void) {
         o.on_error = on_error;
         neap *h = NULL;
         int64_t base = 0;
+        int err = NEAP_ERR_MEMORY;
         outcome r = {0};
         if (neap_create(&h, &o) == 0) {
-            int err = neap_register(h, "add", add, &base);
+            err = neap_register(h, "add", add, &base);
             if (!err) err = neap_run_string(h, "local t = require 'neap.task' function go(x) t.sleep(0) return add(x, 1), ('s'):rep(100) end", "=t");
             neap_value v = integer(1);
             if (!err) err = neap_call(h, "go", &v, 1, take, &r);
@@ -271,9 +272,11 @@ static void test_failing_allocator(void) {
             if (f.left >= 0) done = 1; /* so late that nothing failed */
             neap_close(h);
         }
+        failures += err != 0;
         CHECK(f.blocks == 0, "allocation %ld failed: %ld blocks left", n, f.blocks);
     }
     CHECK(done, "%ld", n);
+    CHECK(failures > 200, "%d", failures); /* and they did fail */
 }
 
 int main(void) {
