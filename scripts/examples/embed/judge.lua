@@ -1,6 +1,7 @@
 -- judge.lua: what score.c asks of Lua. It learns from the readings that the program already has what the next one should be, then judges each new one.
 --   device.history() -> the readings so far, as packed floats; device.again(i) -> reading i taken once more (a wait: the instrument has its own thread)
 local mlp = require "neap.mlp"
+-- luacheck: globals device judge
 local tensor = require "neap.tensor"
 
 local WINDOW = 16
