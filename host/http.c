@@ -24,6 +24,7 @@ static void maybe_free(neap_http *s) {
     }
     free((char *)s->c.tls_cert);
     free((char *)s->c.tls_key);
+    free(s->by_fd);
     free(s);
 }
 
@@ -96,7 +97,9 @@ int neap_http_turn(neap_http *s) {
     for (int i = 0; s->need_run && i < RUNS_A_TURN; i++) {
         uint64_t p = s->progress;
         s->need_run = 0;
+        neap_http *other = http_filter_for(s);
         MHD_run(s->mhd);
+        http_filter_for(other);
         if (s->close_wanted) break;
         arm(s, s->progress != p);
     }
@@ -280,7 +283,8 @@ int neap_http_open(uv_loop_t *loop, const neap_http_config *c, neap_http **out, 
     if (s->tls && (!s->c.tls_cert || !s->c.tls_key))
         return failed(s, NEAP_ERR_INVALID, "TLS needs a certificate and its key, both as PEM", err, errlen);
     int lazy = 0;
-    http_selftest(&s->layout, &lazy);
+    http_selftest(&s->layout, &lazy, &s->filter);
+    if (!s->filter && !s->tls && s->c.log) s->c.log(s->c.log_ud, "another recv() comes before neap's: trailers and chunk lines are not checked");
     s->lazy = s->c.lazy > 0 || (s->c.lazy == 0 && lazy);
     s->mhd = start_daemon(s);
     if (!s->mhd)

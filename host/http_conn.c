@@ -13,12 +13,26 @@
 #define SPIN_MS      250
 #define PEEK_MS      250
 
+/* Notes the connection under its descriptor. 0, or NEAP_ERR_MEMORY. */
+static int place(neap_http *s, int fd, http_conn *k) {
+    if (fd >= s->fd_cap) {
+        int cap = fd + 64;
+        http_conn **p = realloc(s->by_fd, (size_t)cap * sizeof *p);
+        if (!p) return NEAP_ERR_MEMORY;
+        memset(p + s->fd_cap, 0, (size_t)(cap - s->fd_cap) * sizeof *p);
+        s->by_fd = p;
+        s->fd_cap = cap;
+    }
+    s->by_fd[fd] = k;
+    return 0;
+}
+
 void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MHD_ConnectionNotificationCode code) {
     neap_http *s = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         http_conn *k = calloc(1, sizeof *k);
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (!k || !info) { /* no way to refuse here: on_access sees the missing context and closes */
+        if (!k || !info || place(s, info->connect_fd, k)) { /* no way to refuse here: on_access sees the missing context and closes */
             free(k);
             return;
         }
@@ -46,6 +60,7 @@ void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MH
     if (!k) return;
     if (k->req) http_over(k->req, 0);
     http_unwatch(k);
+    s->by_fd[k->fd] = NULL;
     if (k->linger && !s->tls && !s->closed) http_linger(s, k->fd);
     if (k->prev) k->prev->next = k->next;
     else s->conns = k->next;

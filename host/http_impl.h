@@ -10,6 +10,15 @@
 /* Where a connection is; each phase but the last two has an absolute deadline. */
 enum http_phase { HTTP_IDLE, HTTP_HEAD, HTTP_BODY, HTTP_HANDLER, HTTP_WRITE, HTTP_STREAM };
 
+/* How far the bytes of a connection were followed (http_filter.c). Zero: at the beginning. */
+typedef struct http_filter {
+    unsigned char state, digits;
+    unsigned short lengths, encodings;
+    unsigned line_len; /* bytes of the line so far */
+    uint64_t left;     /* bytes of the body or chunk to come */
+    char line[64];     /* the beginning of a head line that came in pieces */
+} http_filter;
+
 typedef struct http_conn {
     neap_http *s;
     struct MHD_Connection *mhd;
@@ -21,6 +30,7 @@ typedef struct http_conn {
     uv_poll_t *watch;           /* looks for the peer's leaving while MHD does not */
     struct http_conn *prev, *next;
     struct sockaddr_storage addr;
+    http_filter filter;
     unsigned linger : 1; /* answered early: keep the socket a moment, or a reset destroys the answer */
     unsigned cut : 1;    /* shutdown() was called */
     unsigned chunked : 1;
@@ -73,7 +83,8 @@ struct neap_http {
     uint64_t progress; /* counts calls from MHD that moved something */
     unsigned spins;    /* runs in a row that moved nothing although MHD wants to run again */
     uint64_t spin_since, sweep_at, next_id;
-    http_conn *conns;
+    http_conn *conns, **by_fd; /* by_fd: by descriptor, fd_cap places */
+    int fd_cap, filter;        /* filter: recv() is ours */
     unsigned nconn;
     neap_http_req *flight_head, *flight_tail;
     neap_http_req *free_reqs;
@@ -128,6 +139,11 @@ void http_wake(neap_http_req *r); /* resumes a suspended request, or at least ma
 int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version, const char **why);
 int http_guard_target(neap_http_req *r, const char **why);
 
+/* http_filter.c */
+neap_http *http_filter_for(neap_http *s);                         /* this thread's recv() is for its connections; NULL: nobody's. The one before. */
+size_t http_filter_walk(http_filter *f, const char *p, size_t n); /* how many of the bytes MHD may have: all, or those before a fault */
+int http_filter_bad(const http_filter *f);
+
 /* http_fake.c: the same calls for requests without a socket */
 int http_fake_respond(neap_http_req *r, int status, const neap_http_header_kv *h, int nh, const void *body, size_t len);
 int http_fake_stream(neap_http_req *r, const void *data, size_t len);
@@ -137,7 +153,7 @@ void http_fake_each(neap_http_req *r, void (*f)(void *ud, const char *name, cons
 void http_fake_free(neap_http_req *r);
 
 /* http_selftest.c */
-void http_selftest(int *layout, int *lazy);
+void http_selftest(int *layout, int *lazy, int *filter);
 
 /* http_response.c */
 enum MHD_Result http_refuse(neap_http_req *r, int status, const char *why);

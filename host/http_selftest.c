@@ -1,6 +1,7 @@
-/* http_selftest.c: two undocumented habits of libmicrohttpd, tried once when a server opens (0.1 ms), on a daemon of its own over a socketpair:
+/* http_selftest.c: undocumented habits of libmicrohttpd, tried once when a server opens (0.1 ms), on a daemon of its own over a socketpair:
    - layout: the parts of a request head lie in memory as they were received (http_guard.c checks by place);
-   - lazy: a request that is complete and gets no answer is offered again at each run, and may be answered from outside of the callback.
+   - lazy: a request that is complete and gets no answer is offered again at each run, and may be answered from outside of the callback;
+   - filter: it reads with recv(), and that is the one in http_filter.c.
    A libmicrohttpd that does otherwise costs some checks or some speed, not correctness. */
 #include "host/http_impl.h"
 #include <unistd.h>
@@ -35,12 +36,12 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
 
 static size_t no_unescape(void *cls, struct MHD_Connection *c, char *text) { return strlen(text); }
 
-void http_selftest(int *layout, int *lazy) {
+void http_selftest(int *layout, int *lazy, int *filter) {
     static const char text[] = "GET /a/b?c=d HTTP/1.1\r\nHost: localhost:1\r\nX-Probe:  spaced out \r\nAccept: */*\r\nEmpty:\r\n\r\n";
     struct probe *p = calloc(1, sizeof *p);
     int fd[2] = {-1, -1};
     char answer[64];
-    *layout = *lazy = 0;
+    *layout = *lazy = *filter = 0;
     if (!p || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd)) {
         free(p);
         return;
@@ -54,7 +55,10 @@ void http_selftest(int *layout, int *lazy) {
     if (d && MHD_add_connection(d, fd[1], (struct sockaddr *)&a, sizeof(sa_family_t)) == MHD_YES) {
         fd[1] = -1;
         if (write(fd[0], text, sizeof text - 1) == sizeof text - 1) {
+            neap_http *before = http_filter_for(&p->s);
             for (int i = 0; i < 4 && p->calls < 4; i++) MHD_run(d);
+            http_filter_for(before);
+            *filter = p->s.filter;
             *layout = p->guard == 0;
             if (p->calls >= 4) { /* head, complete, and twice again */
                 struct MHD_Response *r = mhd_response_static(2, "ok");

@@ -1,6 +1,7 @@
 /* http_guard_test.c: what the server refuses, and that nothing hostile hangs it, smuggles past it or makes it fail: the list of reference cases,
    mutated and split pipelines, and running out of descriptors. */
 #include "spec/c/http_server.h"
+#include <netinet/tcp.h>
 
 static void check_guard(struct server *s) {
     static const struct {
@@ -64,25 +65,75 @@ static void check_guard(struct server *s) {
         BAD("relative target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n"),
         BAD("fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
         BAD("star", "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+#define CHUNKED(name, text) BAD(name, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" text)
+        CHUNKED("NUL in a trailer", "1\r\na\r\n0\r\nX-T: a\0b\r\n\r\n"),
+        CHUNKED("NUL in a trailer's name", "1\r\na\r\n0\r\nX\0T: a\r\n\r\n"),
+        CHUNKED("control in a trailer", "1\r\na\r\n0\r\nX-T: a\x01\r\n\r\n"),
+        CHUNKED("bare CR in a trailer", "1\r\na\r\n0\r\nX-T: a\rb\r\n\r\n"),
+        CHUNKED("bare LF in a trailer", "1\r\na\r\n0\r\nX-T: a\n\r\n"),
+        CHUNKED("folded trailer", "1\r\na\r\n0\r\nX-T: a\r\n b\r\n\r\n"),
+        CHUNKED("trailer without a colon", "1\r\na\r\n0\r\nnonsense\r\n\r\n"),
+        CHUNKED("trailer without a name", "1\r\na\r\n0\r\n: b\r\n\r\n"),
+        CHUNKED("space before a trailer's colon", "1\r\na\r\n0\r\nX-T : b\r\n\r\n"),
+        CHUNKED("bare LF behind the last chunk", "1\r\na\r\n0\r\n\n"),
+        CHUNKED("NUL in an extension", "1;a\0b\r\na\r\n0\r\n\r\n"),
+        CHUNKED("control in an extension", "1;a=\x01\r\na\r\n0\r\n\r\n"),
+        CHUNKED("control in a quoted extension", "1;a=\"\x02\"\r\na\r\n0\r\n\r\n"),
+        CHUNKED("bare CR in an extension", "1;a\rb\r\na\r\n0\r\n\r\n"),
+        CHUNKED("bare LF in an extension", "1;a\nb\r\na\r\n0\r\n\r\n"),
+        CHUNKED("bare LF behind an extension", "1;a\na\r\n0\r\n\r\n"),
+        CHUNKED("bare LF behind a size", "1\na\r\n0\r\n\r\n"),
+        CHUNKED("an extension without a name", "1;=b\r\na\r\n0\r\n\r\n"),
+        CHUNKED("an open quote", "1;a=\"b\r\na\r\n0\r\n\r\n"),
+        CHUNKED("words behind a size", "1 a\r\na\r\n0\r\n\r\n"),
+        CHUNKED("size +1", "+1\r\na\r\n0\r\n\r\n"),
+        CHUNKED("size -1", "-1\r\na\r\n0\r\n\r\n"),
+        CHUNKED("size 0x1", "0x1\r\na\r\n0\r\n\r\n"),
+        CHUNKED("size with a space before", " 1\r\na\r\n0\r\n\r\n"),
+        CHUNKED("no size", "\r\na\r\n0\r\n\r\n"),
+        CHUNKED("a size that wraps", "10000000000000001\r\na\r\n0\r\n\r\n"),
+        CHUNKED("a size of ones", "ffffffffffffffff\r\na\r\n0\r\n\r\n"),
+        CHUNKED("a chunk that is too long", "1\r\nab\r\n0\r\n\r\n"),
+        CHUNKED("a bare LF behind a chunk", "1\r\na\n0\r\n\r\n"),
+        BAD("a length out of sight", "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: "
+                                     "                                                                                     5\r\nTransfer-Encoding:"
+                                     "                                                                        chunked\r\n\r\n0\r\n\r\n"),
     };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        /* A second request rides along: it must not be answered. */
-        char text[1024];
-        memcpy(text, bad[i].text, bad[i].n);
-        size_t n = bad[i].n + (size_t)sprintf(text + bad[i].n, "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
-        int fd = dial(s);
-        put(fd, text, n);
-        int got = read_all(fd);
-        CHECK(got >= 0, "%s: hangs", bad[i].name);
-        CHECK(got > 0 && code_of() == 400, "%s: %.60s", bad[i].name, answer_buf);
-        CHECK(!strstr(answer_buf, "HTTP/1.1 2") && !strstr(answer_buf, "hello"), "%s: the smuggled request ran", bad[i].name);
-        CHECK(got <= 0 || strcasestr(answer_buf, "connection: close"), "%s: says close", bad[i].name);
-        close(fd);
-    }
+    static const char good[] =
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x=\"y;\\\"\" ; z\r\nfine\r\n000\r\nX-T: v\r\n\r\n";
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (int form = 0; form < 4; form++) { /* whole; in pieces of one byte; behind a good request; both */
+            /* A second request rides along: it must not be answered. */
+            char text[2048];
+            size_t lead = form & 2 ? sizeof good - 1 : 0, n = lead + bad[i].n;
+            memcpy(text, good, lead);
+            memcpy(text + lead, bad[i].text, bad[i].n);
+            n += (size_t)sprintf(text + n, "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+            int fd = dial(s);
+            if (form & 1) {
+                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+                for (size_t at = 0; at < n && put(fd, text + at, 1); at++) {}
+            } else put(fd, text, n);
+            int got = read_all(fd);
+            CHECK(got >= 0, "%s, form %d: hangs", bad[i].name, form);
+            char *answer = answer_buf;
+            if (lead) {
+                CHECK(got > 0 && code_of() == 200 && strstr(answer_buf, "fine"), "%s, form %d: the good request before it: %.60s", bad[i].name, form,
+                      answer_buf);
+                char *body = got > 0 ? strstr(answer_buf, "\r\n\r\nfine") : NULL;
+                answer = body ? body + 8 : answer_buf;
+            }
+            CHECK(got > 0 && !strncmp(answer, "HTTP/1.1 400", 12), "%s, form %d: %.60s", bad[i].name, form, answer);
+            CHECK(!strstr(answer, "HTTP/1.1 2") && !strstr(answer, "hello"), "%s, form %d: the smuggled request ran", bad[i].name, form);
+            CHECK(got <= 0 || strcasestr(answer, "connection: close"), "%s, form %d: says close", bad[i].name, form);
+            close(fd);
+        }
     CHECK(ONCE(s, "GET / HTTP/1.1\r\nHost: a\r\nX-A:b\r\nX-C:\t d \r\nX-D:\r\n\r\n") == 200, "odd but valid spacing is served");
     CHECK(ONCE(s, "GET / HTTP/1.1\r\nHost: [::1]:80\r\nX-A: \xc3\xa4\r\n\r\n") == 200, "8-bit values are served");
     CHECK(ONCE(s, "GET / HTTP/1.0\r\n\r\n") == 200, "HTTP/1.0 without headers is served");
     CHECK(ONCE(s, "GET /x?a=b%20c&d HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\n\r\n") == 200);
+    CHECK(ONCE(s, "\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n1;a;b=c;d=\"e \\\" f\"\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n") ==
+          200);
     CHECK(ONCE(s, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n") == 200);
     CHECK(ONCE(s, "ABCDEFGHIJKLMNOPQ / HTTP/1.1\r\nHost: a\r\n\r\n") == 501);
 }
