@@ -160,10 +160,7 @@ static void *counted_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     rt *R = ud;
     size_t old = ptr ? osize : 0; /* without a block, osize is a type tag */
     if (nsize > old && R->memory_limit && R->memory_used + (nsize - old) > R->memory_limit) return NULL;
-    void *p = NULL;
-    if (R->alloc) p = R->alloc(R->alloc_ud, ptr, osize, nsize);
-    else if (nsize) p = realloc(ptr, nsize);
-    else free(ptr);
+    void *p = R->alloc ? R->alloc(R->alloc_ud, ptr, osize, nsize) : mem_realloc(&R->mem, ptr, old, nsize);
     if (p || !nsize) R->memory_used += nsize - old;
     return p;
 }
@@ -278,6 +275,7 @@ void rt_close(rt *R) {
         free(h);
     }
     if (R->L) lua_close(R->L);
+    mem_close(&R->mem);
     while (R->turns) rt_off_turn(R, R->turns->turn, R->turns->ud);
     while (R->posted) {
         rt_posted *p = R->posted;

@@ -2,6 +2,7 @@
 #ifndef NEAP_RT_INTERNAL_H
 #define NEAP_RT_INTERNAL_H
 #include <stdatomic.h>
+#include "host/api/mem.h"
 #include "host/api/rt.h"
 
 typedef struct rt_watchdog rt_watchdog;
@@ -59,8 +60,9 @@ struct rt {
     volatile int interrupted;
     void (*report)(void *ud, const char *text);
     void *report_ud;
-    lua_Alloc alloc; /* the caller's, under the limit */
+    lua_Alloc alloc; /* the caller's, under the limit; NULL: mem */
     void *alloc_ud;
+    rt_mem mem;
     size_t memory_used, memory_limit;
     rt_watchdog *watch; /* NULL: no time limits */
     atomic_flag watch_lock;
