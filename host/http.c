@@ -222,7 +222,7 @@ static int sigpipe_ignored(void) {
 }
 
 static void defaults(neap_http_config *c) {
-    if (!c->max_head) c->max_head = 16384;
+    if (!c->max_head) c->max_head = 8192;
     if (!c->max_body) c->max_body = 1 << 20;
     if (!c->max_bodies) c->max_bodies = 64 << 20;
     if (!c->max_connections) c->max_connections = 10000;

@@ -30,9 +30,10 @@ typedef struct neap_http_app {
 
 /* Zero fields take the defaults named here. Strings are copied. */
 typedef struct neap_http_config {
-    int listen_fd;             /* from neap_http_listen; owned by the server from the call on, also when opening fails */
-    size_t max_head;           /* bytes of request line and headers a connection may use: 16 KiB (MHD uses some of it itself) */
-    size_t max_body;           /* bytes of one body: 1 MiB */
+    int listen_fd;   /* from neap_http_listen; owned by the server from the call on, also when opening fails */
+    size_t max_head; /* bytes of request line and headers a connection may use: 8 KiB (MHD uses some of it itself, and clears it all for each request:
+                        16 KiB cost 1 us more) */
+    size_t max_body; /* bytes of one body: 1 MiB */
     size_t max_bodies;         /* bytes of all bodies in flight: 64 MiB; small bodies (<= 64 KiB) have a quarter on top */
     unsigned max_connections;  /* 10000 */
     unsigned max_per_ip;       /* connections of one peer address, 0 = no limit */

@@ -22,7 +22,10 @@ struct neap_redis_uv {
     void (*on_gone)(void *owner);
     void *owner;
     uint64_t last_read;
+    double usual; /* bytes of a turn's commands, lately */
 };
+
+enum { ROOM_LEAST = 512, ROOM_MOST = 64 * 1024 };
 
 /* hiredis writes with write(2): in a program that does not ignore SIGPIPE (neap embedded) a server that is gone would end it. */
 static void write_out(neap_redis_uv *a) {
@@ -127,7 +130,12 @@ void neap_redis_uv_ref(neap_redis_uv *a, bool on) {
 bool neap_redis_uv_flush(neap_redis_uv *a) {
     if (!a->dirty || !a->ac || (a->events & UV_WRITABLE)) return false;
     a->dirty = false;
+    size_t out = neap_hiredis_unsent(a->ac);
     write_out(a);
+    if (a->ac && !neap_hiredis_unsent(a->ac)) { /* the next turn's commands will be about as many */
+        a->usual += ((out < ROOM_MOST ? out : ROOM_MOST) - a->usual) / 8;
+        if (a->usual > ROOM_LEAST) neap_hiredis_room(a->ac, (size_t)a->usual);
+    }
     return true;
 }
 

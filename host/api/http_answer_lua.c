@@ -5,6 +5,8 @@
 #include <strings.h>
 #include <stdio.h>
 #include "host/api/http_lua.h"
+#include "host/api/json_lua.h"
+#include "host/buf.h"
 
 #define MAX_HEADERS 32
 #define WRITE_S     60.0 /* a write waits so long for a slow client before it raises; the server cuts it earlier */
@@ -55,22 +57,6 @@ static void collect_set(lua_State *L, http_req *q, neap_http_header_kv *h, int *
             lua_pop(L, 2);
         }
     }
-}
-
-/* [-0, +1] the value at idx as JSON text */
-static void push_json(lua_State *L, int idx) {
-    if (lua_getfield(L, LUA_REGISTRYINDEX, "neap.http.encode") != LUA_TFUNCTION) {
-        lua_pop(L, 1);
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "neap.json");
-        lua_call(L, 1, 1);
-        lua_getfield(L, -1, "encode");
-        lua_pushvalue(L, -1);
-        lua_setfield(L, LUA_REGISTRYINDEX, "neap.http.encode");
-        lua_remove(L, -2);
-    }
-    lua_pushvalue(L, idx);
-    lua_call(L, 1, 1);
 }
 
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow) {
@@ -128,8 +114,11 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
                                                                                                : "text/plain; charset=utf-8";
         break;
     default:
-        push_json(L, first);
-        body = lua_tolstring(L, -1, &len);
+        http_push_json(L, JSON_INTO);
+        lua_pushvalue(L, first);
+        lua_call(L, 1, 1);
+        body = ((neap_buf *)lua_touserdata(L, -1))->data;
+        len = ((neap_buf *)lua_touserdata(L, -1))->len;
         type = "application/json";
         break;
     }

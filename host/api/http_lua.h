@@ -53,6 +53,7 @@ void http_task_init(lua_State *L);
 
 http_req *http_check_req(lua_State *L, int idx); /* raises once the request is over */
 void http_req_meta(lua_State *L);
+void http_push_json(lua_State *L, const char *name); /* [-0, +1] a function of neap.json's C half (json_lua.h), which is loaded if it is not */
 /* Turns the n values from `first` on into the answer. Raises on values that are none. */
 void http_answer(lua_State *L, http_req *q, int first, int n);
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow); /* problem+json, no Lua */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "host/api/http_lua.h"
+#include "host/api/json_lua.h"
 #include "host/buf.h"
 #include "host/inflate.h"
 
@@ -148,19 +149,31 @@ static int req_text(lua_State *L) {
     return 1;
 }
 
+void http_push_json(lua_State *L, const char *name) {
+    if (lua_getfield(L, LUA_REGISTRYINDEX, name) == LUA_TFUNCTION) return;
+    lua_pop(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "neap.json");
+    lua_call(L, 1, 0);
+    lua_getfield(L, LUA_REGISTRYINDEX, name);
+}
+
 static int req_json(lua_State *L) {
     http_req *q = http_check_req(L, 1);
-    if (lua_getfield(L, LUA_REGISTRYINDEX, "neap.http.decode") != LUA_TFUNCTION) {
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "neap.json");
-        lua_call(L, 1, 1);
-        lua_getfield(L, -1, "decode");
-        lua_pushvalue(L, -1);
-        lua_setfield(L, LUA_REGISTRYINDEX, "neap.http.decode");
+    size_t n;
+    const char *p = neap_http_body(q->r, &n);
+    http_push_json(L, JSON_FROM);
+    if (!n || neap_http_header(q->r, "Content-Encoding")) { /* to be inflated, or read before */
+        push_body(L, q);
+        p = lua_tolstring(L, -1, &n);
+        lua_pushvalue(L, -2);
     }
-    push_body(L, q);
-    if (lua_pcall(L, 1, 1, 0) == LUA_OK) return 1;
-    return refuse(L, 400, luaL_tolstring(L, -1, NULL));
+    lua_pushlightuserdata(L, (void *)p);
+    lua_pushinteger(L, (lua_Integer)n);
+    lua_call(L, 2, 2);
+    if (lua_isnil(L, -2)) return refuse(L, 400, luaL_tolstring(L, -1, NULL));
+    lua_pop(L, 1);
+    return 1;
 }
 
 static int req_form(lua_State *L) {

@@ -109,7 +109,7 @@ static int start(lua_State *L) {
     lua_setmetatable(L, -2);
     lua_rawgetp(L, lua_upvalueindex(2), s->a);
     lua_setiuservalue(L, -2, 2);
-    q->task = task_start(s->a->R, L, 1, NULL, done, s->r);
+    q->task = task_start_bare(s->a->R, L, 1, done, s->r);
     q->r = neap_http_ref(s->r);
     neap_http_set_data(s->r, q);
     neap_http_ref(s->r);

@@ -5,6 +5,8 @@
 #include "host/api/rt.h"
 #include "host/num.h"
 
+enum { KEEP = 1 << 20 }; /* one big answer does not stay in the shared buffer */
+
 typedef struct frame {
     struct frame *up;
     const char *key; /* NULL: index is the place in a list */
@@ -235,8 +237,8 @@ static void read_options(lua_State *L, int idx, encoder *e) {
     lua_pop(L, 5);
 }
 
-int json_encode(lua_State *L) {
-    luaL_checkany(L, 1);
+/* Encodes value 1 into the shared buffer. 0, or the number of results that report the failure (try view). */
+static int encode(lua_State *L) {
     encoder e = {.L = L, .out = lua_touserdata(L, JSON_BUFFER), .max_depth = NEAP_JSON_DEPTH};
     read_options(L, 2, &e);
     lua_settop(L, 1);
@@ -254,7 +256,24 @@ int json_encode(lua_State *L) {
         lua_insert(L, -2);
         return 2;
     }
-    lua_pushlstring(L, e.out->data, e.out->len);
-    if (e.out->cap > 1 << 20) buf_free(e.out); /* one big answer does not stay */
+    return 0;
+}
+
+int json_encode(lua_State *L) {
+    luaL_checkany(L, 1);
+    int failed = encode(L);
+    if (failed) return failed;
+    neap_buf *out = lua_touserdata(L, JSON_BUFFER);
+    lua_pushlstring(L, out->data, out->len);
+    if (out->cap > KEEP) buf_free(out);
+    return 1;
+}
+
+int json_encode_into(lua_State *L) {
+    neap_buf *out = lua_touserdata(L, JSON_BUFFER);
+    if (out->cap > KEEP) buf_free(out);
+    lua_settop(L, 1);
+    encode(L);
+    lua_pushlightuserdata(L, out);
     return 1;
 }

@@ -16,4 +16,9 @@ void json_check_options(lua_State *L, int idx, const char *const *known);
 
 /* json.encode(v[, opts]) */
 int json_encode(lua_State *L);
+
+/* Registry: what other C files call with lua_call, so that texts need not become Lua strings. */
+#define JSON_INTO "neap.json.into" /* (v) -> light userdata, the shared neap_buf with the text; valid until the next encode. Raises as encode */
+#define JSON_FROM "neap.json.from" /* (light userdata, length) -> value; or nil, error object */
+int json_encode_into(lua_State *L);
 #endif

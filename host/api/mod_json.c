@@ -27,6 +27,62 @@ static void push_string(lua_State *L, const neap_json *j) {
     luaL_pushresultsize(&b, neap_json_unescape(j->text, j->len, out));
 }
 
+/* Most tables are small: their contents wait on the stack until their number is known, so that the table is made in its size. */
+enum { HELD = 16 };
+
+static void pack_list(lua_State *L, int base) {
+    int n = lua_gettop(L) - base;
+    lua_createtable(L, n, 0);
+    lua_insert(L, base + 1);
+    for (; n > 0; n--) lua_rawseti(L, base + 1, n);
+}
+
+static void pack_object(lua_State *L, int base) {
+    int n = (lua_gettop(L) - base) / 2;
+    lua_createtable(L, 0, n);
+    for (int i = 0; i < n; i++) {
+        lua_pushvalue(L, base + 1 + 2 * i);
+        lua_pushvalue(L, base + 2 + 2 * i);
+        lua_rawset(L, -3);
+    }
+    if (n) lua_replace(L, base + 1);
+    lua_settop(L, base + 1);
+}
+
+static int push_value(lua_State *L, neap_json *j, neap_json_token t);
+
+/* The rest of an array, behind its '['. */
+static int push_list(lua_State *L, neap_json *j) {
+    int base = lua_gettop(L), packed = 0;
+    neap_json_token t;
+    luaL_checkstack(L, HELD + 6, "json.decode");
+    for (lua_Integer n = 1; (t = neap_json_next(j)) != NEAP_JSON_ARRAY_END; n++) {
+        if ((n & 255) == 0) rt_breathe(L);
+        if (!push_value(L, j, t)) return 0;
+        if (packed) lua_rawseti(L, base + 1, n);
+        else if (n == HELD) pack_list(L, base), packed = 1;
+    }
+    if (!packed) pack_list(L, base);
+    lua_pushvalue(L, JSON_ARRAY_MT);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int push_object(lua_State *L, neap_json *j) {
+    int base = lua_gettop(L), packed = 0;
+    neap_json_token t;
+    luaL_checkstack(L, 2 * HELD + 6, "json.decode");
+    rt_breathe(L);
+    for (int n = 1; (t = neap_json_next(j)) == NEAP_JSON_KEY; n++) {
+        push_string(L, j);
+        if (!push_value(L, j, neap_json_next(j))) return 0;
+        if (packed) lua_rawset(L, base + 1); /* a key given twice: the last one wins */
+        else if (n == HELD) pack_object(L, base), packed = 1;
+    }
+    if (!packed) pack_object(L, base);
+    return t == NEAP_JSON_OBJECT_END;
+}
+
 /* Pushes the value whose first token is t. Returns false after a parse error (what is on the stack is then to be dropped). */
 static int push_value(lua_State *L, neap_json *j, neap_json_token t) {
     switch (t) {
@@ -35,27 +91,8 @@ static int push_value(lua_State *L, neap_json *j, neap_json_token t) {
     case NEAP_JSON_INT: lua_pushinteger(L, j->i); return 1;
     case NEAP_JSON_FLOAT: lua_pushnumber(L, j->d); return 1;
     case NEAP_JSON_STRING: push_string(L, j); return 1;
-    case NEAP_JSON_ARRAY:
-        luaL_checkstack(L, 6, "json.decode");
-        lua_newtable(L);
-        lua_pushvalue(L, JSON_ARRAY_MT);
-        lua_setmetatable(L, -2);
-        for (lua_Integer n = 1; (t = neap_json_next(j)) != NEAP_JSON_ARRAY_END; n++) {
-            if ((n & 255) == 0) rt_breathe(L);
-            if (!push_value(L, j, t)) return 0;
-            lua_rawseti(L, -2, n);
-        }
-        return 1;
-    case NEAP_JSON_OBJECT:
-        luaL_checkstack(L, 6, "json.decode");
-        rt_breathe(L);
-        lua_newtable(L);
-        while ((t = neap_json_next(j)) == NEAP_JSON_KEY) {
-            push_string(L, j);
-            if (!push_value(L, j, neap_json_next(j))) return 0;
-            lua_rawset(L, -3); /* a key given twice: the last one wins */
-        }
-        return t == NEAP_JSON_OBJECT_END;
+    case NEAP_JSON_ARRAY: return push_list(L, j);
+    case NEAP_JSON_OBJECT: return push_object(L, j);
     default: return 0;
     }
 }
@@ -93,6 +130,14 @@ static int json_decode(lua_State *L) {
     lua_settop(L, 1);
     if (decode_text(L, s, n, depth, 0)) return 1;
     if (!lua_toboolean(L, JSON_TRY)) return lua_error(L);
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* The text is C memory that stays as it is during the call. */
+static int json_from(lua_State *L) {
+    if (decode_text(L, lua_touserdata(L, 1), (size_t)lua_tointeger(L, 2), 0, 0)) return 1;
     lua_pushnil(L);
     lua_insert(L, -2);
     return 2;
@@ -205,5 +250,12 @@ int luaopen_neap_json(lua_State *L) {
         lua_pop(L, 1);
     }
     lua_setfield(L, 4, "try");
+    static const luaL_Reg inner[] = {{JSON_INTO, json_encode_into}, {JSON_FROM, json_from}};
+    for (int f = 0; f < 2; f++) {
+        for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
+        lua_pushboolean(L, 0);
+        lua_pushcclosure(L, inner[f].func, 4);
+        lua_setfield(L, LUA_REGISTRYINDEX, inner[f].name);
+    }
     return 1;
 }

@@ -117,6 +117,8 @@ typedef void (*task_done_fn)(rt_task *t, lua_State *co, int status, int nresults
    people. Returns a borrowed pointer, valid until `done` was called; task_ref keeps it longer. Raises on lack of
    memory. */
 rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_fn done, void *ud);
+/* The same for a C function that catches its errors itself: called without the task's own protection, so an error ends it without a traceback. */
+rt_task *task_start_bare(rt *R, lua_State *L, int nargs, task_done_fn done, void *ud);
 rt_task *task_ref(rt_task *t);
 void task_unref(rt_task *t);
 

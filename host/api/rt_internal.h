@@ -45,6 +45,8 @@ struct rt {
     rt_task *ready, **ready_tail;
     rt_task *tasks; /* every live task */
     size_t ntasks;
+    rt_task *spare_tasks; /* ended ones, for the next */
+    int nspare_tasks;
     uint64_t next_id;
     int pool[RT_POOL], npool; /* registry references of idle threads */
 

@@ -47,7 +47,21 @@ void task_unref(rt_task *t) {
     free(t->cancel_why);
     free(t->spawned_at);
     free(t->name);
-    free(t);
+    rt *R = t->R;
+    if (R->nspare_tasks < RT_POOL && !R->closing) {
+        t->next = R->spare_tasks;
+        R->spare_tasks = t;
+        R->nspare_tasks++;
+    } else free(t);
+}
+
+static rt_task *task_new(rt *R) {
+    rt_task *t = R->spare_tasks;
+    if (!t) return calloc(1, sizeof *t);
+    R->spare_tasks = t->next;
+    R->nspare_tasks--;
+    memset(t, 0, sizeof *t);
+    return t;
 }
 
 rt_task *task_current(rt *R) { return R->running; }
@@ -81,10 +95,13 @@ static int entry(lua_State *L) { /* stack: the function and its arguments */
 
 /* ---- start and end --------------------------------------------------------------------------------------------------
  */
-rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_fn done, void *ud) {
-    luaL_where(L, 1); /* what may raise comes before what would leak */
-    size_t n;
-    const char *at = lua_tolstring(L, -1, &n);
+static rt_task *start(rt *R, lua_State *L, int nargs, const char *name, task_done_fn done, void *ud, int bare) {
+    size_t n = 0;
+    const char *at = NULL;
+    if (!done) { /* what may raise comes before what would leak */
+        luaL_where(L, 1);
+        at = lua_tolstring(L, -1, &n);
+    }
     lua_State *co;
     int ref, pooled = R->npool > 0;
     if (pooled) {
@@ -96,7 +113,7 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
         lua_sethook(co, NULL, 0, 0);
         ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    rt_task *t = calloc(1, sizeof *t);
+    rt_task *t = task_new(R);
     if (!t || !lua_checkstack(co, nargs + 3)) {
         if (!pooled) luaL_unref(L, LUA_REGISTRYINDEX, ref);
         free(t);
@@ -110,11 +127,13 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
     t->id = ++R->next_id;
     t->done_fn = done;
     t->ud = ud;
-    t->nargs = nargs + 1;
+    t->nargs = nargs + !bare;
     if (name) t->name = strdup(name);
-    if (!done && n > 2) t->spawned_at = strndup(at, n - 2); /* without ": " */
-    lua_pop(L, 1);
-    lua_pushcfunction(co, entry);
+    if (!done) {
+        if (n > 2) t->spawned_at = strndup(at, n - 2); /* without ": " */
+        lua_pop(L, 1);
+    }
+    if (!bare) lua_pushcfunction(co, entry);
     lua_xmove(L, co, nargs + 1);
     t->next = R->tasks;
     if (R->tasks) R->tasks->prev = t;
@@ -123,6 +142,10 @@ rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_
     task_ready(t);
     return t;
 }
+
+rt_task *task_start(rt *R, lua_State *L, int nargs, const char *name, task_done_fn done, void *ud) { return start(R, L, nargs, name, done, ud, 0); }
+
+rt_task *task_start_bare(rt *R, lua_State *L, int nargs, task_done_fn done, void *ud) { return start(R, L, nargs, NULL, done, ud, 1); }
 
 static int describe(lua_State *L) { /* light userdata task, error value -> text for people */
     rt_task *t = lua_touserdata(L, 1);
@@ -268,5 +291,9 @@ void task_close_all(rt *R) {
     }
     R->ready = NULL;
     R->ready_tail = &R->ready;
+    for (rt_task *t; (t = R->spare_tasks);) {
+        R->spare_tasks = t->next;
+        free(t);
+    }
     for (; R->npool; R->npool--) luaL_unref(R->L, LUA_REGISTRYINDEX, R->pool[R->npool - 1]);
 }

@@ -181,7 +181,7 @@ local ROUTE_OPTIONS = {name = "string", summary = "string", max_body = "bytes", 
 
 --- A new application. Options: name, max_body ("1MB"), timeout (30: seconds a handler may take), head_timeout (10),
 --- body_timeout (15, and a second for each 4 KiB that came), idle_timeout (75), write_timeout (30),
---- max_head ("16KB"), max_bodies ("64MB" in flight together), max_connections (10000), max_per_ip.
+--- max_head ("8KB"), max_bodies ("64MB" in flight together), max_connections (10000), max_per_ip.
 function http.app(opts)
     opts = options("http.app", opts, APP_OPTIONS)
     opts.max_body = opts.max_body or 1024 ^ 2 // 1 | 0
