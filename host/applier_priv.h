@@ -9,8 +9,9 @@ enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
     APPLIER_STEP_BYTES = 192 << 10, /* of journal read for a step */
     APPLIER_STEP_READINGS = 8000,
-    APPLIER_ENTRY_PAIRS = 128, /* readings in one stream entry at most */
-    APPLIER_TRIM_EVERY = 100,  /* entries of a stream between two trims */
+    APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
+    APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
+    APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
     APPLIER_DURABLE_MAX = 4096
 };
 
@@ -39,7 +40,7 @@ typedef struct group { /* the readings of one stream in a unit */
 
 typedef struct step { /* the builder's memory, reused */
     neap_buf raw;     /* the records' bytes: names and texts point into it */
-    neap_buf args, keys, wire;
+    neap_buf args, keys, chunk, wire;
     size_t argc, keyc;
     uint32_t *key_of; /* place -> index in KEYS of this step */
     size_t key_cap, key_used;
@@ -90,7 +91,7 @@ struct neap_applier {
     bool stored;  /* Redis has a position for this log */
     flight flights[APPLIER_FLIGHTS];
     int flying, first_flight;
-    neap_sensors *names; /* stream keys to places */
+    neap_sensors *names; /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;
     uint32_t generation;

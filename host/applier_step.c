@@ -1,6 +1,7 @@
 /* applier_step.c: a stretch of the journal as one script call. Batches without an idempotency key are put together, so that readings of a
    sensor share stream entries when there is much to do; a batch with a key is a unit of its own, because it is applied or skipped as one. */
 #include "host/applier_priv.h"
+#include "host/chunk.h"
 #include "host/err.h"
 #include <stdlib.h>
 
@@ -25,15 +26,22 @@ static int arg_int(step *s, int64_t v) {
     return arg(s, text, neap_num_format_int(v, text));
 }
 
-/* Finds or makes the stream of a sensor. Its 1-based place, 0 without memory. */
+/* Finds or makes the stream of a sensor. Its 1-based place, 0 without memory. The table has sensors' names, with a 0 byte behind that of a
+   made-up stream: no sensor's name has one. */
 static uint32_t find_stream(neap_applier *a, const neap_record *r) {
-    char key[1024];
-    int n = snprintf(key, sizeof key, "%s%.*s%s", a->stream_prefix, (int)r->name_len, r->name, r->synthetic ? a->synthetic_suffix : a->stream_suffix);
-    if (n < 0 || (size_t)n >= sizeof key) return 0;
-    uint32_t place = neap_sensors_find(a->names, key, (size_t)n);
+    char key[NEAP_NAME_MAX + 1];
+    const char *name = r->name;
+    size_t n = r->name_len;
+    if (r->synthetic) {
+        if (n > NEAP_NAME_MAX) return 0;
+        memcpy(key, name, n);
+        key[n++] = 0;
+        name = key;
+    }
+    uint32_t place = neap_sensors_find(a->names, name, n);
     if (place) return place;
     size_t old = a->stream_cap;
-    place = neap_sensors_add(a->names, key, (size_t)n, 0, 0);
+    place = neap_sensors_add(a->names, name, n, 0, 0);
     if (!place || !grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams)) return 0;
     if (a->stream_cap > old) memset(a->streams + old, 0, (a->stream_cap - old) * sizeof *a->streams);
     return place;
@@ -91,17 +99,20 @@ static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool s
             if (!once_len) st->registered = a->generation;
             err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
         }
-        uint32_t at = g->first;
-        for (uint32_t left = g->count; !err && left;) {
-            uint32_t n = left < APPLIER_ENTRY_PAIRS ? left : APPLIER_ENTRY_PAIRS;
+        for (uint32_t at = g->first; !err && at;) {
+            const item *it = &s->items[at - 1];
+            int64_t first_us = it->time_us;
+            neap_chunk c = {.time_us = first_us};
             bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
             if (trim) st->entries = 0;
-            err = arg(s, trim ? "S" : "s", 1) || arg_int(s, k) || arg_int(s, n);
-            for (left -= n; !err && n; n--) {
-                const item *it = &s->items[at - 1];
-                err = arg_int(s, it->time_us) || arg(s, it->text, it->text_len);
+            buf_clear(&s->chunk);
+            do {
+                it = &s->items[at - 1];
+                err = neap_chunk_put(&c, &s->chunk, it->time_us, it->text, it->text_len);
                 at = it->next;
-            }
+            } while (!err && at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
+            err = err || arg(s, trim ? "S" : "s", 1) || arg_int(s, k) || arg_int(s, c.count) || arg_int(s, first_us) ||
+                  arg(s, s->chunk.data, s->chunk.len);
         }
     }
     s->group_count = s->item_count = 0;
@@ -193,6 +204,7 @@ void applier_free_step(step *s) {
     buf_free(&s->raw);
     buf_free(&s->args);
     buf_free(&s->keys);
+    buf_free(&s->chunk);
     buf_free(&s->wire);
     free(s->key_of);
     free(s->used);

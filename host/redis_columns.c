@@ -2,26 +2,10 @@
      depth 0 the list, depth 1 an entry, depth 2 its id (index 0) and its fields (index 1), depth 3 field, value, field, value ... */
 #include <stdlib.h>
 #include <string.h>
+#include "host/chunk.h"
 #include "host/err.h"
 #include "host/num.h"
 #include "host/redis_columns.h"
-
-/* Whole microseconds; most are digits only. */
-static bool read_time(const char *s, size_t len, int64_t *out) {
-    neap_num x;
-    uint64_t v = 0;
-    if (len && len < 19) {
-        size_t i = 0;
-        for (; i < len && s[i] >= '0' && s[i] <= '9'; i++) v = v * 10 + (uint64_t)(s[i] - '0');
-        if (i == len) {
-            *out = (int64_t)v;
-            return true;
-        }
-    }
-    if (!neap_num_text(s, len, &x) || !x.is_int) return false;
-    *out = x.i;
-    return true;
-}
 
 static bool grow(neap_redis_columns *c, size_t want) {
     if (want <= c->cap) return true;
@@ -58,19 +42,30 @@ void neap_redis_columns_finish(neap_redis_columns *c) {
     c->reverse = false;
 }
 
+static void take_chunk(neap_redis_columns *c, const char *s, size_t len) {
+    neap_chunk_reader r;
+    neap_num x;
+    if (c->bad) {
+        c->skipped++;
+        return;
+    }
+    for (neap_chunk_read(&r, c->first_us, s, len); neap_chunk_next(&r);) {
+        if (!neap_num_text(r.text, r.text_len, &x)) {
+            c->skipped++; /* somebody else's field: its words count once */
+            return;
+        }
+        if (grow(c, c->n + 1)) {
+            c->time[c->n] = r.time_us;
+            c->value[c->n++] = x.d;
+        }
+    }
+}
+
 static void on_node(void *ud, int depth, int index, int type, const char *s, size_t len, int64_t integer) {
     neap_redis_columns *c = ud;
     if (depth == 3 && type == NEAP_REPLY_STRING) {
-        if (index % 2 == 0) {
-            c->bad = !grow(c, c->n + 1) || !read_time(s, len, &c->time[c->n]);
-            return;
-        }
-        neap_num x;
-        if (c->bad || !neap_num_text(s, len, &x)) {
-            c->skipped++;
-            return;
-        }
-        c->value[c->n++] = x.d;
+        if (index % 2 == 0) c->bad = !neap_chunk_time(s, len, &c->first_us);
+        else take_chunk(c, s, len);
     } else if (depth == 2 && index == 0 && type == NEAP_REPLY_STRING) {
         if (c->reverse) turn_round(c, c->entry, c->n);
         c->entry = c->n;

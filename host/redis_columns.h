@@ -1,5 +1,5 @@
-/* redis_columns.h: a stream's entries straight into two columns of numbers: no tree, no Lua table. Entries carry (event time in
-   microseconds, value) pairs as field and value, one or many. Used as the sink of an XRANGE or XREVRANGE request. */
+/* redis_columns.h: a stream's entries straight into two columns of numbers: no tree, no Lua table. An entry's fields are event
+   times in microseconds, each with the value of one reading or of several (chunk.h). Used as the sink of an XRANGE or XREVRANGE request. */
 #ifndef NEAP_REDIS_COLUMNS_H
 #define NEAP_REDIS_COLUMNS_H
 #include <stdbool.h>
@@ -11,12 +11,13 @@ typedef struct neap_redis_columns {
     double *value; /* owned */
     size_t n, cap;
     size_t entries;       /* stream entries seen */
-    size_t skipped;       /* pairs whose time or value is not a number: not in the columns */
+    size_t skipped;       /* fields whose time or value is not a number: not in the columns, a value from there on */
     char last_id[48];     /* of the newest entry, to go on from; "" if there was none */
     bool reverse;         /* the request is XREVRANGE: set it before; neap_redis_columns_finish then restores the order of arrival */
-    size_t entry;         /* where the pairs of the entry being read begin */
+    size_t entry;         /* where the readings of the entry being read begin */
     bool memory;          /* memory ran out: the columns end where it did */
-    bool bad;             /* the time of the pair being read was no number */
+    bool bad;             /* the time of the field being read was no number */
+    int64_t first_us;     /* that time */
     neap_reply_sink sink; /* give its address to the request */
 } neap_redis_columns;
 

@@ -33,9 +33,7 @@ describe("the journal", function()
         local r <close> = redis.connect(s.url)
         local times, values = {}, {}
         for _, entry in ipairs(r:raw("XRANGE", ("neap:{%s}:%s"):format(sensor, what or "readings"), "-", "+")) do
-            for i = 1, #entry[2], 2 do
-                times[#times + 1], values[#values + 1] = math.tointeger(tonumber(entry[2][i])), tonumber(entry[2][i + 1])
-            end
+            for i = 1, #entry[2], 2 do decode.unpack(entry[2][i], entry[2][i + 1], times, values) end
         end
         return times, values
     end

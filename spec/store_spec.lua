@@ -31,7 +31,7 @@ describe("the store", function()
     it("keeps readings that arrive together in one entry, readable in redis-cli, under a hash-tagged key", function()
         put("s", 1, 20.5, 2, 21)
         assert.equal(1, store:entries "s")
-        assert.same({"1", "20.5", "2", "21"}, r:raw("XRANGE", "neap:{s}:readings", "-", "+")[1][2])
+        assert.same({"1", "20.5 21@1"}, r:raw("XRANGE", "neap:{s}:readings", "-", "+")[1][2])
     end)
 
     it("sorts late readings, and of equal event times the last arrival counts", function()

@@ -14,4 +14,7 @@ neap_sensors *decode_check_sensors(lua_State *L, int idx);
 
 /* Fills the two metatables; called once by luaopen_neap_decode. */
 void decode_open_batch(lua_State *L);
+/* decode_chunk.c */
+int decode_pack(lua_State *L);
+int decode_unpack(lua_State *L);
 #endif

@@ -136,4 +136,18 @@ function decode.sensors(list) end
 ---@return integer? time_us
 function decode.time(time) end
 
+---A field of a sensor's stream as written by neap: appends its readings to the two lists. Somebody else's text adds none.
+---@param first string the field's name: the event time of the first reading in microseconds
+---@param text string the field's value: "21.5 21.75@1000000 22"
+---@param times integer[]
+---@param values number[]
+function decode.unpack(first, text, times, values) end
+
+---The other way round: pairs[from] .. pairs[to] of {time_us, value, time_us, value, ..} as one field.
+---@param pairs (integer|number)[]
+---@param from integer
+---@param to integer
+---@return integer first, string text
+function decode.pack(pairs, from, to) end
+
 return decode

@@ -293,7 +293,8 @@ function redis.stream(key, opts) end
 ---@return fun(): neap.redis.Entry?, function?
 function redis.group(key, group, opts) end
 
----A stream's (time, value) pairs as two tensors sorted by time, decoded in C: {time =, value =, n =, last_id =, entries =, skipped =}; opts: max, unique,
+---A sensor's stream (fields: event time, and a value or several as neap stores them) as two tensors sorted by time, decoded in C:
+---{time =, value =, n =, last_id =, entries =, skipped =}; opts: max, unique,
 ---dtype. Waits.
 ---@return table
 function redis.columns(key, from, to, opts) end

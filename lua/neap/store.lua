@@ -5,7 +5,9 @@
 --     local times, values = store:history("oven", {last = 1000})
 --
 -- Keys (the braces keep all keys of a sensor on one node of a Redis Cluster):
---     neap:{SENSOR}:readings    stream in order of ARRIVAL; the fields of an entry are pairs of event time (us) and value
+--     neap:{SENSOR}:readings    stream in order of ARRIVAL; an entry's fields are event times (us), each with its
+--                               value, or with the values of several readings: 21.5 21.75@1000000 22, where 1000000 us lie between the
+--                               first two, and as many before the third (host/chunk.h)
 --     neap:{SENSOR}:synthetic   the same for made-up readings, so that they never mix with real ones
 --     neap:{SENSOR}:status      what the scorer last said, JSON        neap:{SENSOR}:model   the live model's file, JSON
 --     neap:{SENSOR}:watch       the scorer's position and state, for a restart
@@ -16,12 +18,14 @@
 -- A device's clock never becomes a stream ID: one ID from the year 2100 would refuse every honest reading after it. So a
 -- history is sorted when it is read; of readings with equal event times the one that arrived last counts.
 
+local decode = require "neap.decode"
+
 local store = {}
 
 local Store = {}
 Store.__index = Store
 
-local PAIRS_PER_ENTRY <const> = 128
+local READINGS_PER_ENTRY <const> = 128
 local SENSORS_KEY <const> = "neap:sensors"
 local VISIBLE_S <const> = 0.2 -- so long an accepted batch may wait for Redis after it is on disk
 
@@ -91,10 +95,9 @@ local function commands_of(self, taken, source)
         if not self.known[sensor] then commands[#commands + 1] = {"SADD", SENSORS_KEY, sensor} end
         local spec = self.specs and self.specs:get(sensor)
         local pairs, stream = taken.pairs[sensor], stream_key(sensor, source)
-        for from = 1, #pairs, 2 * PAIRS_PER_ENTRY do
-            local command = {"XADD", stream, "MAXLEN", "~", spec and spec.keep or 1000000, "*"}
-            table.move(pairs, from, math.min(#pairs, from + 2 * PAIRS_PER_ENTRY - 1), 7, command)
-            commands[#commands + 1] = command
+        for from = 1, #pairs, 2 * READINGS_PER_ENTRY do
+            commands[#commands + 1] = {"XADD", stream, "MAXLEN", "~", spec and spec.keep or 1000000, "*",
+                decode.pack(pairs, from, math.min(#pairs, from + 2 * READINGS_PER_ENTRY - 1))}
         end
     end
     return commands
@@ -204,18 +207,12 @@ local function sort_and_merge(times, values)
     return out_times, out_values
 end
 
---- Entries of a stream as two flat lists in order of arrival, and the first and last ID.
+--- Entries of a stream as two flat lists in order of arrival. A field that somebody else put there is not a reading.
 local function flatten(entries)
-    local times, values, n = {}, {}, 0
+    local times, values = {}, {}
     for _, entry in ipairs(entries) do
         local fields = entry[2]
-        for i = 1, #fields, 2 do
-            local time_us, value = math.tointeger(tonumber(fields[i])), tonumber(fields[i + 1])
-            if time_us and value then -- a field that somebody else put there is not a reading
-                n = n + 1
-                times[n], values[n] = time_us, value
-            end
-        end
+        for i = 1, #fields, 2 do decode.unpack(fields[i], fields[i + 1], times, values) end
     end
     return times, values
 end
@@ -281,10 +278,9 @@ function Store:arrivals(sensor, from, to, count)
     local entries = self.redis:raw("XRANGE", stream_key(sensor), from, to, "COUNT", count)
     local times, values, ids = {}, {}, {}
     for _, entry in ipairs(entries) do
-        local t, v = flatten {entry}
-        table.move(t, 1, #t, #times + 1, times)
-        table.move(v, 1, #v, #values + 1, values)
-        for _ = 1, #t do ids[#ids + 1] = entry[1] end
+        local fields = entry[2]
+        for i = 1, #fields, 2 do decode.unpack(fields[i], fields[i + 1], times, values) end
+        for i = #ids + 1, #times do ids[i] = entry[1] end
     end
     return times, values, ids, #entries > 0 and entries[#entries][1] or nil, #entries == count
 end

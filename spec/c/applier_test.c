@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "host/applier.h"
+#include "host/chunk.h"
 #include "host/err.h"
 #include "host/record.h"
 #include "spec/c/test.h"
@@ -168,8 +169,12 @@ static void verify(int n, const char *what) {
         int next = s;
         for (size_t e = 0; r && r->type == REDIS_REPLY_ARRAY && e < r->elements; e++) {
             redisReply *f = r->element[e]->element[1];
-            for (size_t i = 0; i + 1 < f->elements; i += 2, next += SENSORS, seen++)
-                wrong += atoi(f->element[i]->str) != next || atoi(f->element[i + 1]->str) != next;
+            for (size_t i = 0; i + 1 < f->elements; i += 2) {
+                neap_chunk_reader c;
+                for (neap_chunk_read(&c, atoi(f->element[i]->str), f->element[i + 1]->str, f->element[i + 1]->len); neap_chunk_next(&c);
+                     next += SENSORS, seen++)
+                    wrong += c.time_us != next || atoi(c.text) != next;
+            }
         }
         if (r) freeReplyObject(r);
     }
