@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include <uv.h>
 #include "host/err.h"
@@ -56,4 +57,15 @@ int neap_secret_write(const char *path, const void *data, size_t n) {
     if (bad) unlink(tmp);
     errno = saved;
     return bad ? NEAP_ERR_IO : 0;
+}
+
+int neap_secret_lock(const char *path, int *fd) {
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd < 0) return NEAP_ERR_IO;
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    int e = errno == EWOULDBLOCK ? NEAP_ERR_FULL : NEAP_ERR_IO, saved = errno;
+    close(*fd);
+    *fd = -1;
+    errno = saved;
+    return e;
 }

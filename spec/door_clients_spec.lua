@@ -120,6 +120,24 @@ describe("the server's door", function()
         assert.matches("\r\nRetry%-After: %d+\r\n", answer)
     end)
 
+    it("counts rates and wrong guesses for the whole server, whichever worker is asked", function()
+        start("--auth", "--workers", "2", "--rate-limit", "0.01")
+        local began, wrong, slowed, passed, limited = neap.clock(), 0, 0, 0, 0
+        for i = 1, 45 do -- connections of their own: the kernel gives them to both workers
+            local status = select(2, curl("-H", "Authorization: Token guess" .. i, "-d", '{"oven":1}', url .. "/receive"))
+            if status == 401 then wrong = wrong + 1 elseif status == 429 then slowed = slowed + 1 end
+        end
+        for _ = 1, 12 do
+            local status = select(2, curl("-H", "Authorization: Token " .. token, "-d", '{"oven":1}', url .. "/receive"))
+            if status == 200 then passed = passed + 1 elseif status == 429 then limited = limited + 1 end
+        end
+        local later = neap.clock() - began
+        assert.equal(45, wrong + slowed)
+        assert.is_true(wrong <= 20 + later / 3 + 1, wrong .. " guesses were answered")
+        assert.equal(12, passed + limited)
+        assert.is_true(passed <= 1 + later / 100 + 1, passed .. " requests passed")
+    end)
+
     it("takes readings from a GET where it was told to", function()
         start "--allow-get"
         assert.equal(200, select(2, curl(url .. "/receive?sensor_name=oven&sensor_output=21.5")))

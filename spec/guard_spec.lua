@@ -39,7 +39,20 @@ describe("a rate limit", function()
         assert.is_true((limit:take "a"), "the old ones keep theirs")
         now = now + 10
         for _, key in ipairs {"f", "g", "h"} do assert.is_true((limit:take(key)), key) end
-        assert.is_true(limit.count <= 4)
+        assert.is_true((limit:take "i"))
+        assert.is_true((limit:take "j"))
+        assert.is_false((limit:take "k"))
+    end)
+
+    it("is one for all that have its name", function()
+        local one, two = ratelimit.new {rate = 1, burst = 2, shared = "spec", clock = clock}, ratelimit.new {rate = 1, burst = 2, shared = "spec", clock = clock}
+        local other = ratelimit.new {rate = 1, burst = 2, shared = "other", clock = clock}
+        assert.is_true((one:take "a"))
+        assert.is_true((two:take "a"))
+        assert.is_false((one:take "a"))
+        assert.is_false((two:take "a"))
+        assert.is_true((other:take "a"))
+        assert.is_true((two:take "b"))
     end)
 end)
 
@@ -47,6 +60,18 @@ describe("tokens", function()
     local dir
     before_each(function() dir = helper.dir() end)
     after_each(function() helper.remove(dir) end)
+
+    it("are all kept when many are made at the same time", function()
+        local makers = {}
+        for i = 1, 10 do
+            makers[i] = process.spawn {helper.program(), "token", "add", "t" .. i, "--data", dir, stdout = "null", stderr = "null"}
+        end
+        for i, maker in ipairs(makers) do assert.equal(0, (maker:wait(30)), "t" .. i) end
+        local names = {}
+        for _, one in ipairs(tokens.open(dir).list) do names[#names + 1] = one.name end
+        table.sort(names)
+        assert.same({"t1", "t10", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"}, names)
+    end)
 
     it("are shown once, kept as sums, in a file for the owner only", function()
         local list = tokens.open(dir)

@@ -2,6 +2,7 @@
    business (lua/neap/tokens.lua). */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include "host/api/rt.h"
 #include "host/err.h"
 #include "host/secret.h"
@@ -44,9 +45,32 @@ static int secret_write(lua_State *L) { /* path, text: raises when it is not on 
     return 0;
 }
 
-static const luaL_Reg functions[] = {{"sha256", secret_sha256}, {"random", secret_random}, {"write", secret_write}, {NULL, NULL}};
+#define LOCK "neap.secret.lock"
+
+static int lock_close(lua_State *L) {
+    int *fd = luaL_checkudata(L, 1, LOCK);
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+    return 0;
+}
+
+static int secret_lock(lua_State *L) { /* path -> lock to be closed, or nil: somebody else has it */
+    const char *path = luaL_checkstring(L, 1);
+    int *fd = lua_newuserdatauv(L, sizeof *fd, 0);
+    *fd = -1;
+    luaL_setmetatable(L, LOCK);
+    int e = neap_secret_lock(path, fd);
+    if (e == NEAP_ERR_FULL) lua_pushnil(L);
+    else if (e) return luaL_error(L, "%s: %s", path, strerror(errno));
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"lock", secret_lock}, {"sha256", secret_sha256}, {"random", secret_random}, {"write", secret_write}, {NULL, NULL}};
 
 int luaopen_neap_secret(lua_State *L) {
+    static const luaL_Reg lock_meta[] = {{"__gc", lock_close}, {"__close", lock_close}, {NULL, NULL}};
+    if (luaL_newmetatable(L, LOCK)) luaL_setfuncs(L, lock_meta, 0);
     luaL_newlib(L, functions);
     return 1;
 }

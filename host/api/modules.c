@@ -20,6 +20,7 @@ int luaopen_neap_redis_core(lua_State *L);
 int luaopen_neap_tensor(lua_State *L);
 int luaopen_neap_mlp_core(lua_State *L);
 int luaopen_neap_secret(lua_State *L);
+int luaopen_neap_ratelimit_core(lua_State *L);
 
 static const luaL_Reg modules[] = {
     {"neap", luaopen_neap},
@@ -38,6 +39,7 @@ static const luaL_Reg modules[] = {
     {"neap.tensor", luaopen_neap_tensor},
     {"neap.mlp.core", luaopen_neap_mlp_core},
     {"neap.secret", luaopen_neap_secret},
+    {"neap.ratelimit.core", luaopen_neap_ratelimit_core},
     {NULL, NULL},
 };
 

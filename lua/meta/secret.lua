@@ -18,4 +18,9 @@ function secret.random(n) end
 ---@param text string
 function secret.write(path, text) end
 
+---Locks a file (made if missing) against other processes and threads until the lock is closed (`local l <close> = ..`); nil: somebody has it.
+---@param path string
+---@return userdata?
+function secret.lock(path) end
+
 return secret

@@ -113,12 +113,14 @@ local function check(self, req)
     req.token = token
 end
 
---- ARGS: tokens (a list of neap.tokens; nil: none are asked for), rate (requests a second from one token or address; nil: any number).
----@param opt {tokens?: any, rate?: number}
+--- ARGS: tokens (a list of neap.tokens; nil: none are asked for), rate (requests a second from one token or address; nil: any number),
+--- shared (a name: the doors of all workers that have it count together).
+---@param opt {tokens?: any, rate?: number, shared?: string}
 function guard.new(opt)
+    local function shared(what) return opt.shared and what .. " " .. opt.shared end
     return setmetatable({
-        tokens = opt.tokens, guesses = ratelimit.new {rate = GUESSES_A_MINUTE / 60, burst = GUESSES_A_MINUTE},
-        limit = opt.rate and ratelimit.new {rate = opt.rate} or nil,
+        tokens = opt.tokens, limit = opt.rate and ratelimit.new {rate = opt.rate, shared = shared "requests"} or nil,
+        guesses = ratelimit.new {rate = GUESSES_A_MINUTE / 60, burst = GUESSES_A_MINUTE, shared = shared "guesses"},
     }, Guard)
 end
 

@@ -62,7 +62,7 @@ end
 local function furnish(here, opt, me, count)
     here.workers, here.started_at, here.query_ingest = count, neap.clock(), opt.allow_get
     if opt.guarded or opt.rate_limit then
-        here.guard = guard.new {tokens = opt.guarded and tokens.open(here.data) or nil, rate = opt.rate_limit}
+        here.guard = guard.new {tokens = opt.guarded and tokens.open(here.data) or nil, rate = opt.rate_limit, shared = here.data}
     end
     here.durability = here.redis:durability()
     if here.journal then here.durability.text = journal.promise(here.durability.class) end

@@ -22,6 +22,7 @@ local List = {}
 List.__index = List
 
 local AGAIN_S <const> = 1
+local LOCK_S <const> = 10 -- how long one change waits for another
 local SHORTEST <const> = 16 -- of a token that was made elsewhere
 
 ---@class neap.Token
@@ -95,6 +96,22 @@ function List:find(text)
     return token and http.equal(token.sha256, sum) and token or nil
 end
 
+--- Calls change() with the file as it is now, which nobody else changes meanwhile.
+local function exclusive(self, change)
+    local deadline, held = task.now() + LOCK_S, nil
+    repeat
+        held = secret.lock(self.path .. ".lock")
+        if not held then
+            if task.now() > deadline then error(("%s.lock: another `neap token` holds it; end that one first"):format(self.path), 0) end
+            task.sleep(0.01)
+        end
+    until held
+    local lock <close> = held -- luacheck: ignore 211
+    self:refresh()
+    if self.complaint then error(self.complaint, 0) end -- what cannot be read must not be written over
+    return change()
+end
+
 local function save(self, list)
     local out = {}
     for i, one in ipairs(list) do
@@ -108,34 +125,37 @@ end
 ---@param opt {name: string, sensor?: string, only?: "read"|"write", text?: string}
 ---@return string text
 function List:add(opt)
-    self:refresh()
     if not opt.name:find "^[%w._-]+$" then error("a token's name is made of letters, digits, '.', '_' and '-'", 0) end
     local text = opt.text or secret.random(20)
     if #text < SHORTEST or text:find "[%c%s:/]" then
         error(("a token has %d characters or more, without spaces, ':' and '/'"):format(SHORTEST), 0)
     end
-    local list = table.move(self.list, 1, #self.list, 1, {})
-    for _, one in ipairs(list) do
-        if one.name == opt.name then error(("there is a token '%s' already; revoke it first, or choose another name"):format(opt.name), 0) end
-    end
-    list[#list + 1] = {name = opt.name, sha256 = secret.sha256(text), sensor = opt.sensor, only = opt.only,
-        created = when.iso(math.tointeger(neap.clock() * 1000000 // 1))}
-    save(self, list)
-    return text
+    return exclusive(self, function()
+        local list, sum = table.move(self.list, 1, #self.list, 1, {}), secret.sha256(text)
+        for _, one in ipairs(list) do
+            if one.name == opt.name then error(("there is a token '%s' already; revoke it first, or choose another name"):format(opt.name), 0) end
+            if one.sha256 == sum then error(("the token '%s' has this text already"):format(one.name), 0) end
+        end
+        list[#list + 1] = {name = opt.name, sha256 = sum, sensor = opt.sensor, only = opt.only,
+            created = when.iso(math.tointeger(neap.clock() * 1000000 // 1))}
+        save(self, list)
+        return text
+    end)
 end
 
 --- Takes a token away. False if there was none of this name.
 ---@param name string
 ---@return boolean
 function List:revoke(name)
-    self:refresh()
-    local list = {}
-    for _, one in ipairs(self.list) do
-        if one.name ~= name then list[#list + 1] = one end
-    end
-    if #list == #self.list then return false end
-    save(self, list)
-    return true
+    return exclusive(self, function()
+        local list = {}
+        for _, one in ipairs(self.list) do
+            if one.name ~= name then list[#list + 1] = one end
+        end
+        if #list == #self.list then return false end
+        save(self, list)
+        return true
+    end)
 end
 
 --- May the token do this (to this sensor)?
