@@ -120,6 +120,30 @@ describe("the server's door", function()
         assert.matches("\r\nRetry%-After: %d+\r\n", answer)
     end)
 
+    it("tells strangers that it is well, and only its owner how it is made", function()
+        local said = start("--auth", "--listen", "0.0.0.0:0")
+        url = said:match "https?://[%d.]+:%d+":gsub("0%.0%.0%.0", "127.0.0.1")
+        local own = curl(url .. "/health")
+        assert.matches(data, own, 1, true)
+        assert.matches('"accepted":0', own, 1, true)
+        local function stranger(text)
+            assert.matches('"status":"pass"', text, 1, true)
+            assert.matches('"message":"ready for queries and writes"', text, 1, true)
+            for _, secret in ipairs {dir, "/", "socket", "uptime", "workers", "journal", "durability", "accepted"} do
+                assert.is_nil(text:gsub("queries and writes", ""):find(secret, 1, true), text)
+            end
+        end
+        stranger(curl("-H", "X-Forwarded-For: 192.0.2.1", url .. "/health"))
+        stranger(curl("-H", "Via: 1.1 proxy", "-H", "Authorization: Token guess", url .. "/health"))
+        assert.matches(data, curl("-H", "Via: 1.1 proxy", "-H", "Authorization: Token " .. token, url .. "/health"), 1, true)
+        local writer, some = new_token("writer", "--only", "write"), new_token("some", "--sensor", "oven*")
+        helper.eventually(function() return select(2, curl("-H", "Authorization: Token " .. some, url .. "/api/sensors/oven/status")) == 404 end)
+        stranger(curl("-H", "Via: 1.1 proxy", "-H", "Authorization: Token " .. writer, url .. "/health"))
+        stranger(curl("-H", "Via: 1.1 proxy", "-H", "Authorization: Token " .. some, url .. "/health"))
+        local address = process.run {"hostname", "-I"}:match "%d+%.%d+%.%d+%.%d+"
+        if address then stranger(curl("-m", "5", (url:gsub("127%.0%.0%.1", address)) .. "/health")) end
+    end)
+
     it("counts rates and wrong guesses for the whole server, whichever worker is asked", function()
         start("--auth", "--workers", "2", "--rate-limit", "0.01")
         local began, wrong, slowed, passed, limited = neap.clock(), 0, 0, 0, 0

@@ -45,8 +45,8 @@ describe("a rate limit", function()
     end)
 
     it("is one for all that have its name", function()
-        local one, two = ratelimit.new {rate = 1, burst = 2, shared = "spec", clock = clock}, ratelimit.new {rate = 1, burst = 2, shared = "spec", clock = clock}
-        local other = ratelimit.new {rate = 1, burst = 2, shared = "other", clock = clock}
+        local function limit(name) return ratelimit.new {rate = 1, burst = 2, shared = name, clock = clock} end
+        local one, two, other = limit "spec", limit "spec", limit "other"
         assert.is_true((one:take "a"))
         assert.is_true((two:take "a"))
         assert.is_false((one:take "a"))
@@ -161,7 +161,7 @@ describe("the door", function()
             end
             return {count = count, notes = {}}
         end)
-        app:get("/health", function() return {status = "pass"} end)
+        app:get("/health", function(req) return {status = "pass", known = req.token ~= nil} end)
         app:get("/metrics", function() return "numbers" end)
         app:get("/api/sensors/:name/status", function(req) return {sensor = req.params.name} end)
         here.guard = guard.new {tokens = list}
@@ -210,6 +210,17 @@ describe("the door", function()
 
     it("stays open for what tells nothing", function()
         for _, path in ipairs {"/health", "/ready", "/ping?verbose=true"} do assert.equal(200, call("GET", path).status, path) end
+    end)
+
+    it("recognises a token on an open path, and nobody who guesses", function()
+        local function known(authorization) return call("GET", "/health", authorization).json.known end
+        assert.is_false(known())
+        assert.is_true(known("Token " .. all))
+        for i = 1, 20 do assert.is_false(known("Token guess" .. i)) end
+        assert.is_false(known("Token " .. all), "after twenty wrong ones the right one tells no more")
+        assert.equal(429, write("Token guess21").status)
+        now = now + 60
+        assert.is_true(known("Token " .. all))
     end)
 
     it("keeps a token to its action and its sensors", function()

@@ -6,8 +6,8 @@ local clients = require "neap.clients"
 local decode = require "neap.decode"
 local ext = require "neap.ext"
 local guard = require "neap.guard"
+local health = require "neap.health"
 local ingest = require "neap.ingest"
-local journal = require "neap.journal"
 local json = require "neap.json"
 local log = require("neap.log").module "api"
 local metric = require "neap.metric"
@@ -23,6 +23,8 @@ local RETRY <const> = {["Content-Type"] = "application/json", ["Retry-After"] = 
 local accepted = metric.counter("neap_readings_total", "Readings accepted and stored.")
 local refused = metric.counter("neap_readings_refused_total", "Readings refused, each named in its answer.")
 local failed = metric.counter("neap_batches_failed_total", "Batches answered 503 because they could not be stored.")
+local unavailable = metric.counter("neap_readings_unavailable_total", "Readings of batches answered 503: to be sent again.")
+local unanswered = metric.counter("neap_readings_unanswered_total", "Readings whose client left before they were safe; they may be stored.")
 local puzzling = metric.counter("neap_batches_not_understood_total", "Bodies refused as a whole because they are no readings.")
 
 -- ---- ingest ----
@@ -52,8 +54,12 @@ local function take(here, batch, req)
         local ok, applied, position = pcall(here.store.append, here.store, taken, nil, key)
         if not ok then
             local err = applied
-            if type(err) ~= "table" or err.kind == "cancelled" then error(err, 0) end
+            if type(err) ~= "table" or err.kind == "cancelled" then
+                unanswered:inc(batch.refused + taken.count)
+                error(err, 0)
+            end
             failed:inc()
+            unavailable:inc(batch.refused + taken.count)
             here.store_error = tostring(err)
             log.error("a batch could not be stored", {error = here.store_error})
             return nil
@@ -220,40 +226,11 @@ end
 
 -- ---- the server itself ----
 
---- With a journal readings are refused only when it is full or its disk fails; all else is a reason to be `degraded`.
-local function check_journal(here, answer)
-    local kept = here.journal:stats()
-    answer.redis.up = kept.live
-    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied}
-    table.move(journal.degraded(here.journal), 1, 100, 1, answer.degraded)
-    local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
-    return kept.error or full or nil
-end
-
---- Without one they are refused when Redis is away.
-local function check_redis(here, answer)
-    local ok, why = pcall(here.redis.ping, here.redis)
-    answer.redis.up = ok
-    if here.durability.class ~= "always" then answer.degraded[1] = here.durability.text end
-    return not ok and "Redis does not answer: " .. tostring(why) or nil
-end
-
---- /health is 200 while readings are accepted.
-local function health(here)
-    return function()
-        local answer = {
-            name = "influxdb", message = "ready for queries and writes", -- what InfluxDB's clients look for
-            status = "pass", version = neap.version, workers = here.workers, uptime = neap.clock() - here.started_at, sensors = here.specs_path,
-            redis = {private = here.private, socket = here.socket, durability = here.durability.class}, degraded = json.array {},
-        }
-        answer.error = (here.journal and check_journal or check_redis)(here, answer)
-        if not here.reload.last.ok then answer.degraded[#answer.degraded + 1] = "reload failed: " .. tostring(here.reload.last.error) end
-        ext.health(answer)
-        if not answer.error then return answer end
-        answer.status, answer.message = "fail", answer.error
-        return 503, answer, {["Retry-After"] = "1"}
-    end
-end
+--- What became of every reading that was sent, for /health and for adding up.
+local COUNTED <const> = {
+    accepted = "neap_readings_total", refused = "neap_readings_refused_total", unavailable = "neap_readings_unavailable_total",
+    unanswered = "neap_readings_unanswered_total",
+}
 
 --- Put every route on the app.
 ---@param app any
@@ -262,7 +239,7 @@ function api.routes(app, here)
     app:get("/", function() return 200, "<h1>hello world</h1>", {["Content-Type"] = "text/html; charset=utf-8"} end)
     app:post("/receive", receive(here))
     clients.routes(app, here, take)
-    app:get("/health", health(here))
+    app:get("/health", health.route(here, COUNTED))
     app:get("/metrics", function()
         return 200, here.metrics(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"}
     end)

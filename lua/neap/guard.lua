@@ -113,6 +113,15 @@ local function check(self, req)
     req.token = token
 end
 
+--- A path that is open to all says more to those whom it knows (neap.health). Nobody is refused, but whoever guesses wrong for too long stays a
+--- stranger.
+local function recognise(self, req)
+    local text = guard.presented(req)
+    if not text or not self.guesses:open(req.ip) then return end
+    req.token = self.tokens:find(text)
+    if not req.token then self.guesses:take(req.ip) end
+end
+
 --- ARGS: tokens (a list of neap.tokens; nil: none are asked for), rate (requests a second from one token or address; nil: any number),
 --- shared (a name: the doors of all workers that have it count together).
 ---@param opt {tokens?: any, rate?: number, shared?: string}
@@ -127,7 +136,10 @@ end
 --- Puts the door before all of an app's handlers.
 function Guard:protect(app)
     table.insert(app.middleware, 1, {fn = function(req, next)
-        if OPEN[req.path] then return next(req) end
+        if OPEN[req.path] then
+            if self.tokens then recognise(self, req) end
+            return next(req)
+        end
         if self.tokens then
             local status, body, headers = check(self, req)
             if status then return status, body, headers end

@@ -118,14 +118,28 @@ local function shown(req)
     return (req.path:gsub(token:gsub("%W", "%%%0"), "***"))
 end
 
--- The answer to a handler that raised. Details go to loopback peers only: a traceback tells too much to strangers.
+local PROXIED <const> = {"x-forwarded-for", "x-real-ip", "forwarded", "via"}
+
+--- Does the request come from this machine, and not through a proxy here that speaks for another (and says so)?
+---@param req neap.http.request
+---@return boolean
+function http.near(req)
+    if not req.loopback then return false end
+    local headers = req.headers
+    for _, name in ipairs(PROXIED) do
+        if headers[name] then return false end
+    end
+    return true
+end
+
+-- The answer to a handler that raised. Details go to this machine only: a traceback tells too much to strangers.
 local function failed(app, req, err, traceback)
     if type(err) == "table" and err.kind == "http" then
         local status, body, headers = problem(err.status, err.message, err.details)
         if err.status == 503 then headers["Retry-After"] = "1" end
         return status, body, headers
     end
-    local id = req.id
+    local id, near = req.id, http.near(req)
     if type(err) == "table" and err.kind == "cancelled" then
         log().debug("request ended early", {request = id, path = shown(req), why = err.message})
         return 503, nil
@@ -137,8 +151,8 @@ local function failed(app, req, err, traceback)
         if r[1] then return table.unpack(r, 2, r.n) end
         log().error("on_error failed", {request = id, error = tostring(r[2])})
     end
-    return problem(500, req.loopback and text or ("the handler failed; its error is in the server's log as " .. id),
-        {request = id, traceback = req.loopback and traceback or nil})
+    return problem(500, near and text or ("the handler failed; its error is in the server's log as " .. id),
+        {request = id, traceback = near and traceback or nil})
 end
 
 -- ---- requests: the methods that are Lua (the others are in http_req_lua.c) ---------------------------------------------------

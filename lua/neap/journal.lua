@@ -205,26 +205,26 @@ function journal.leave(here, seconds)
     journal.close(j)
 end
 
---- Why readings are taken though not all is well: a list of sentences for /health, empty when all is well.
+--- Why readings are taken though not all is well: a list of sentences for /health, empty when all is well, and a list of their kinds.
 ---@param j neap.journal.Journal
----@return string[]
+---@return string[] sentences
+---@return string[] kinds
 function journal.degraded(j)
-    local s, out = j:stats(), {}
-    if s.error then out[#out + 1] = "the journal's disk: " .. s.error end
+    local s, out, kinds = j:stats(), {}, {}
+    local function add(kind, text) kinds[#kinds + 1], out[#out + 1] = kind, text end
+    if s.error then add("disk", "the journal's disk: " .. s.error) end
     if s.state and s.state ~= "running" then
-        out[#out + 1] = ("Redis has not taken the journal's readings yet (%s)%s"):format(s.state, s.text ~= "" and ": " .. s.text or "")
+        add("redis", ("Redis has not taken the journal's readings yet (%s)%s"):format(s.state, s.text ~= "" and ": " .. s.text or ""))
     elseif not s.live then
-        out[#out + 1] = "Redis has not taken the journal's readings yet"
+        add("redis", "Redis has not taken the journal's readings yet")
     end
     if s.durability == "none" or s.durability == "rdb" then
-        out[#out + 1] = "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again"
+        add("durability", "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again")
     end
-    if s.retained > s.max_bytes * 0.75 then
-        out[#out + 1] = ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)
-    end
-    if s.dead and s.dead > 0 then out[#out + 1] = ("%d readings went to the dead letters"):format(s.dead) end
-    if s.damaged_bytes and s.damaged_bytes > 0 then out[#out + 1] = ("%d bytes of the journal were damaged"):format(s.damaged_bytes) end
-    return out
+    if s.retained > s.max_bytes * 0.75 then add("journal", ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)) end
+    if s.dead and s.dead > 0 then add("dead letters", ("%d readings went to the dead letters"):format(s.dead)) end
+    if s.damaged_bytes and s.damaged_bytes > 0 then add("damage", ("%d bytes of the journal were damaged"):format(s.damaged_bytes)) end
+    return out, kinds
 end
 
 return journal

@@ -28,4 +28,9 @@ end
 ---@return number? wait
 function Limit:take(key) return self.table:take(key, self.clock(), self.interval, self.slack) end
 
+--- Whether take would be allowed now; takes nothing.
+---@param key string
+---@return boolean
+function Limit:open(key) return (self.table:take(key, self.clock(), 0, self.slack)) end
+
 return ratelimit

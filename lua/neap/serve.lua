@@ -31,9 +31,9 @@ local serve = {}
 
 -- ---- metrics of all workers ----
 
---- A function that asks every other worker for its numbers and adds them up.
-local function metrics_of(me, count)
-    if count == 1 then return metric.text end
+--- A function that asks every other worker for its numbers: one snapshot for each.
+local function snapshots_of(me, count)
+    if count == 1 then return function() return {metric.snapshot()} end end
     local waiting
     worker.on("metrics?", function(_, from) worker.send(from, "metrics", json.encode(metric.snapshot(), {nan = "null"})) end)
     worker.on("metrics", function(text)
@@ -47,10 +47,22 @@ local function metrics_of(me, count)
             waiting = {list = {metric.snapshot()}, event = task.event()}
             worker.send("all", "metrics?", tostring(me))
             waiting.event:wait(1) -- a worker that is busy for longer is left out this time
-            local text = metric.text(table.unpack(waiting.list))
+            local list = waiting.list
             waiting = nil
-            return text
+            return list
         end)
+    end
+end
+
+--- here.metrics() is the text for Prometheus, here.totals({accepted = "neap_readings_total"}) the sums of a few, both over all workers.
+local function count_together(here, me, count)
+    local snapshots = snapshots_of(me, count)
+    function here.metrics() return metric.text(table.unpack(snapshots())) end
+    function here.totals(names)
+        local out, by_name = {}, {}
+        for _, one in ipairs(metric.merge(table.unpack(snapshots()))) do by_name[one.name] = one.series[""] end
+        for name, of in pairs(names) do out[name] = by_name[of] or 0 end
+        return out
     end
 end
 
@@ -74,7 +86,7 @@ local function furnish(here, opt, me, count)
     worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
     here.later = here.journal and journal.later(here.journal, function(sensors) here.scorer:stored(sensors) end)
-    here.metrics = metrics_of(me, count)
+    count_together(here, me, count)
     here.store:load_sensors()
     here.context = {
         specs = here.specs, limits = ingest.limits(here.specs), whole = here.journal ~= nil,

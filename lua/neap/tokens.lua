@@ -98,7 +98,7 @@ end
 
 --- Calls change() with the file as it is now, which nobody else changes meanwhile.
 local function exclusive(self, change)
-    local deadline, held = task.now() + LOCK_S, nil
+    local deadline, held = task.now() + LOCK_S
     repeat
         held = secret.lock(self.path .. ".lock")
         if not held then
