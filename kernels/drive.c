@@ -62,10 +62,11 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
         neap_perm perm;
         neap_perm_init(&perm, (uint32_t)n, j->seed, (uint64_t)(j->epoch0 + e));
         double sum = 0.0;
+        int64_t ahead = work->indices / j->batch * j->batch; /* samples whose order is made at once */
         for (int64_t at = 0, step = 0; at < n; at += j->batch, step++) {
             int rows = n - at < j->batch ? (int)(n - at) : j->batch;
-            if (j->shuffle) k->shuffle(&perm, (uint32_t)at, rows, work->index);
-            k->gather(net, j->train, j->shuffle ? work->index : NULL, at, rows, work->x, work->y);
+            if (j->shuffle && at % ahead == 0) k->shuffle(&perm, (uint32_t)at, (int)(n - at < ahead ? n - at : ahead), work->index);
+            k->gather(net, j->train, j->shuffle ? work->index + at % ahead : NULL, at, rows, work->x, work->y);
             sum += k->step(net, j->hyper, j->state, work->x, net->ldx, work->y, rows, work);
             if (step % 64 == 63 && polled(p)) return NEAP_KERN_CANCELLED;
         }

@@ -144,7 +144,13 @@ LANE_SCALAR_FN f_rule f_rule_make(const neap_hyper *h, int64_t t) {
 #define F_TINY_M 1e-30f
 #define F_TINY_V 1e-36f
 
-LANE_FN V f_settle(V a, V size, float tiny) { return v_sel(v_lt(size, v_set1(tiny)), v_set1(0.0f), a); }
+LANE_FN V f_settle(V a, V size, float tiny) {
+#ifdef V_SETTLE /* the lane has a cheaper form of it */
+    return v_settle(a, size, v_set1(tiny));
+#else
+    return v_sel(v_lt(size, v_set1(tiny)), v_set1(0.0f), a);
+#endif
+}
 
 /* One step of the optimiser on one weight per lane. */
 LANE_FN void f_update(const f_rule *r, V g, V *w, V *m, V *v) {

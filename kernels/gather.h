@@ -1,12 +1,12 @@
-/* gather.h: samples are formed where they are needed, from the raw series; there is no window matrix. Included by each backend. Subtraction and
-   multiplication stay separate operations (-ffp-contract=off), so every backend forms the same bits. */
+/* gather.h: samples are formed where they are needed, from the raw series; there is no window matrix. Included by each backend, after its lanes.
+   Subtraction and multiplication stay separate operations (-ffp-contract=off), so every backend forms the same bits. */
 #ifndef NEAP_GATHER_H
 #define NEAP_GATHER_H
 #include "kernels/kernels.h"
 #include <string.h>
 
 /* One sample: x[ldx], y[out] (y may be NULL). The bounds were checked when the data set was made. */
-static inline void gather_one(const neap_net *net, const neap_data *d, int64_t i, float *restrict x, float *restrict y) {
+LANE_FN void gather_one(const neap_net *net, const neap_data *d, int64_t i, float *restrict x, float *restrict y) {
     int in = net->in, out = net->out;
     if (d->x) {
         memcpy(x, d->x + i * d->ldx, (size_t)in * sizeof *x);
@@ -21,7 +21,9 @@ static inline void gather_one(const neap_net *net, const neap_data *d, int64_t i
         if (d->norm == NEAP_NORM_NONE) {
             for (int j = 0; j < w; j++) x[j] = s[j * step];
         } else if (step == 1) {
-            for (int j = 0; j < w; j++) x[j] = (s[j] - centre) * inv;
+            int j = 0;
+            for (V c = v_set1(centre), scale = v_set1(inv); j + LANE <= w; j += LANE) v_store(x + j, v_mul(v_sub(v_load(s + j), c), scale));
+            for (; j < w; j++) x[j] = (s[j] - centre) * inv;
         } else {
             for (int j = 0; j < w; j++) x[j] = (s[j * step] - centre) * inv;
         }
@@ -36,7 +38,8 @@ static inline void gather_one(const neap_net *net, const neap_data *d, int64_t i
 }
 
 /* Samples index[0..n-1], or first..first+n-1 where index is NULL. */
-static void gather_rows(const neap_net *net, const neap_data *d, const uint32_t *index, int64_t first, int n, float *x, float *y) {
-    for (int r = 0; r < n; r++) gather_one(net, d, index ? (int64_t)index[r] : first + r, x + r * net->ldx, y ? y + (long)r * net->out : NULL);
+static void gather_rows(const neap_net *net, const neap_data *data, const uint32_t *index, int64_t first, int n, float *x, float *y) {
+    const neap_data d = *data; /* a copy of our own: no store to x or y can change it, so its fields stay in registers */
+    for (int r = 0; r < n; r++) gather_one(net, &d, index ? (int64_t)index[r] : first + r, x + r * net->ldx, y ? y + (long)r * net->out : NULL);
 }
 #endif

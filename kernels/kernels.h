@@ -18,8 +18,9 @@ extern "C" {
 
 #define NEAP_KERNELS_ABI 1
 #define NEAP_MAX_LAYERS  32
-#define NEAP_LANES       16 /* rows are padded to this many floats with zeros; also the lane count of dot products and sums */
-#define NEAP_CHUNK       64 /* samples that go through forward and backward together: activations stay in L2 */
+#define NEAP_LANES       16   /* rows are padded to this many floats with zeros; also the lane count of dot products and sums */
+#define NEAP_ORDER       1024 /* the shuffled order of small batches is made for as many samples at once */
+#define NEAP_CHUNK       64   /* samples that go through forward and backward together: activations stay in L2 */
 
 /* What functions here return: 0, or these. Same numbers as NEAP_ERR_* above in host/, which host/mlp.c checks while compiling. */
 enum { NEAP_KERN_MEMORY = -1, NEAP_KERN_INVALID = -2, NEAP_KERN_IO = -3, NEAP_KERN_CANCELLED = -6, NEAP_KERN_UNSUPPORTED = -13 };
@@ -99,6 +100,7 @@ typedef struct neap_work {
     void *block;
     size_t bytes;
     int rows;                   /* samples that x, y, z and index hold */
+    int indices;                /* sample numbers that index holds: rows, or NEAP_ORDER for small batches */
     int deep;                   /* samples that activations and deltas hold: a chunk */
     float *x;                   /* [rows][ldx] */
     float *y, *z;               /* [rows][out] targets, outputs */
@@ -107,7 +109,7 @@ typedef struct neap_work {
     float *d[2];                /* [deep][widest] deltas, two layers at a time */
     float *wt[NEAP_MAX_LAYERS]; /* [out][in padded] transposed weights, wide layers after the first */
     float *grad;                /* [params] */
-    uint32_t *index;            /* [rows] sample numbers */
+    uint32_t *index;            /* [indices] sample numbers */
     neap_team *team;            /* NULL: this thread alone */
 } neap_work;
 

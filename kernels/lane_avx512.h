@@ -25,6 +25,12 @@ LANE_FN M v_lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 LANE_FN V v_sel(M m, V a, V b) { return _mm512_mask_blend_ps(m, b, a); }
 LANE_FN V v_max0(V a) { return _mm512_max_ps(_mm512_setzero_ps(), a); } /* the second operand where equal or NaN */
 LANE_FN V v_abs(V a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
+#define V_SETTLE
+/* a, or 0 where |size| < tiny (NaN stays). On bits: compares would take the multipliers' ports. */
+LANE_FN V v_settle(V a, V size, V tiny) {
+    __m512i d = _mm512_sub_epi32(_mm512_castps_si512(v_abs(size)), _mm512_castps_si512(tiny));
+    return _mm512_castsi512_ps(_mm512_andnot_si512(_mm512_srai_epi32(d, 31), _mm512_castps_si512(a)));
+}
 LANE_FN V v_copysign(V a, V sign) {
     __m512 s = _mm512_set1_ps(-0.0f);
     return _mm512_or_ps(_mm512_andnot_ps(s, a), _mm512_and_ps(s, sign));
@@ -32,6 +38,22 @@ LANE_FN V v_copysign(V a, V sign) {
 LANE_FN V v_pow2(V t) {
     __m512i u = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(u, _mm512_set1_epi32(0x3F800000)));
+}
+#define V_ROWS 16 /* rows that v_tree_rows adds up together */
+/* v_tree of sixteen rows at once, sums in row order: the same additions, two rows sharing a vector after each. */
+LANE_FN void v_tree_rows(V a[V_ROWS][1], float *sums) {
+    __m512 b[8], c[4], d[2];
+    for (int i = 0; i < 8; i++) {
+        __m512 p = a[2 * i][0], q = a[2 * i + 1][0];
+        b[i] = _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x44), _mm512_shuffle_f32x4(p, q, 0xEE));
+    }
+    for (int i = 0; i < 4; i++)
+        c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x88), _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xDD));
+    for (int i = 0; i < 2; i++)
+        d[i] = _mm512_add_ps(_mm512_shuffle_ps(c[2 * i], c[2 * i + 1], 0x44), _mm512_shuffle_ps(c[2 * i], c[2 * i + 1], 0xEE));
+    __m512 e = _mm512_add_ps(_mm512_shuffle_ps(d[0], d[1], 0x88), _mm512_shuffle_ps(d[0], d[1], 0xDD));
+    __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_ps(sums, _mm512_permutexvar_ps(order, e));
 }
 /* The 16-lane tree of a dot product: lanes l and l+8, then l+4, l+2, l+1. */
 LANE_FN float v_tree(const V acc[16 / LANE]) {

@@ -84,20 +84,22 @@ int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep) {
     memset(work, 0, sizeof *work);
     if (deep > rows) deep = rows;
     long widest = net->ldx;
-    size_t n = (size_t)rows, m = (size_t)deep, floats = n * net->ldx + 2 * n * net->out + net->params + 3 * NEAP_LANES;
+    size_t n = (size_t)rows, m = (size_t)deep, order = n > NEAP_ORDER ? n : NEAP_ORDER,
+           floats = n * net->ldx + 2 * n * net->out + net->params + 3 * NEAP_LANES;
     for (int i = 0; i < net->layers; i++) {
         const neap_layer *l = &net->layer[i];
         if (l->ldh > widest) widest = l->ldh;
         floats += m * l->ldh * (l->act == NEAP_ACT_GELU ? 2 : 1) + 2 * NEAP_LANES;
         if (i > 0 && !l->narrow) floats += (size_t)padded(l->in) * l->out;
     }
-    floats += 2 * (m * widest + NEAP_LANES) + n;
+    floats += 2 * (m * widest + NEAP_LANES) + order;
     work->bytes = floats * sizeof(float) + 4096;
     work->bytes = (work->bytes + 63) / 64 * 64;
     work->block = aligned_alloc(64, work->bytes);
     if (!work->block) return NEAP_KERN_MEMORY;
     memset(work->block, 0, work->bytes);
     work->rows = rows;
+    work->indices = (int)order;
     work->deep = deep;
 
     float *p = work->block;
@@ -114,7 +116,7 @@ int neap_work_init(neap_work *work, const neap_net *net, int rows, int deep) {
     work->d[0] = CARVE(m * widest);
     work->d[1] = CARVE(m * widest);
     work->grad = CARVE(net->params);
-    work->index = (uint32_t *)CARVE(n);
+    work->index = (uint32_t *)CARVE(order);
 #undef CARVE
     return 0;
 }

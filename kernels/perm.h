@@ -30,42 +30,59 @@ PERM_FN uint32_t perm_walk(const neap_perm *p, uint32_t x) {
 }
 
 #ifndef __CUDACC__
-/* x[64] through the network once; loops of 64 run in vector registers. */
-static inline __attribute__((unused)) void perm_rounds(const neap_perm *p, uint32_t *x) {
-    uint32_t lo[64], hi[64];
-    for (int j = 0; j < 64; j++) lo[j] = x[j] & p->mask_lo, hi[j] = (x[j] >> p->bits_lo) & p->mask_hi;
-    for (int r = 0; r < NEAP_PERM_ROUNDS; r += 2) {
-        for (int j = 0; j < 64; j++) lo[j] ^= perm_mix(hi[j], p->key[r]) & p->mask_lo;
-        for (int j = 0; j < 64; j++) hi[j] ^= perm_mix(lo[j], p->key[r + 1]) & p->mask_hi;
+#define PERM_BLOCK 1024 /* positions that walk together: the last few take as long as many */
+
+typedef uint32_t perm_vec __attribute__((vector_size(64), aligned(4)));
+
+/* x[16 * vectors] through the network once; `vectors` is a constant, so that all rounds run in registers. */
+static inline __attribute__((always_inline, unused)) void perm_rounds(const neap_perm *p, uint32_t *x, const int vectors) {
+    perm_vec lo[8], hi[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) {
+        perm_vec v = *(perm_vec *)(x + 16 * i);
+        lo[i] = v & p->mask_lo, hi[i] = v >> (uint32_t)p->bits_lo & p->mask_hi;
     }
-    for (int j = 0; j < 64; j++) x[j] = hi[j] << p->bits_lo | lo[j];
+    for (int r = 0; r < NEAP_PERM_ROUNDS; r += 2) {
+        uint32_t even = p->key[r], odd = p->key[r + 1];
+#define PERM_ROUND(to, from, key, mask)                                                                                                              \
+    _Pragma("GCC unroll 8") for (int i = 0; i < vectors; i++) {                                                                                      \
+        perm_vec t = (from[i] ^ key) * 0x85EBCA6Bu;                                                                                                  \
+        t = (t ^ (t >> 15)) * 0xC2B2AE35u;                                                                                                           \
+        to[i] ^= (t ^ (t >> 16)) & mask;                                                                                                             \
+    }
+        PERM_ROUND(lo, hi, even, p->mask_lo)
+        PERM_ROUND(hi, lo, odd, p->mask_hi)
+#undef PERM_ROUND
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) *(perm_vec *)(x + 16 * i) = hi[i] << (uint32_t)p->bits_lo | lo[i];
 }
 
 /* Positions first..first+n-1 of the permutation. Those that fall outside walk on together, in ever fewer vectors. */
 static inline __attribute__((unused)) void perm_fill(const neap_perm *p, uint32_t first, int n, uint32_t *out) {
-    for (; n > 0; first += 64, out += 64, n -= 64) {
-        uint32_t x[64];
-        int slot[64], m = n < 64 ? n : 64, open = 0;
-        for (int j = 0; j < 64; j++) x[j] = first + (uint32_t)j;
-        perm_rounds(p, x);
-        for (int j = 0; j < m; j++) {
-            out[j] = x[j];
-            slot[open] = j;
-            open += x[j] >= p->n;
-        }
-        while (open > 3) {
-            int still = 0;
-            for (int j = 0; j < open; j++) x[j] = out[slot[j]];
-            perm_rounds(p, x);
-            for (int j = 0; j < open; j++) {
+    for (; n > 0; first += PERM_BLOCK, out += PERM_BLOCK, n -= PERM_BLOCK) {
+        uint32_t x[PERM_BLOCK];
+        int slot[PERM_BLOCK], open = n < PERM_BLOCK ? n : PERM_BLOCK;
+        for (int j = 0; j < PERM_BLOCK; j++) x[j] = first + (uint32_t)j, slot[j] = j;
+        while (open > 0) {
+            int still = 0, walking = open;
+            for (int at = 0; at < walking;) {
+                int left = walking - at, vectors = left > 64 ? 8 : left > 16 ? 4 : 1;
+                if (vectors == 8) perm_rounds(p, x + at, 8);
+                else if (vectors == 4) perm_rounds(p, x + at, 4);
+                else perm_rounds(p, x + at, 1);
+                at += 16 * vectors;
+            }
+            for (int j = 0; j < walking; j++) { /* in place: still <= j */
+                uint32_t value = x[j];
                 int s = slot[j];
-                out[s] = x[j];
+                out[s] = value;
+                x[still] = value;
                 slot[still] = s;
-                still += x[j] >= p->n;
+                still += value >= p->n;
             }
             open = still;
         }
-        for (int j = 0; j < open; j++) out[slot[j]] = perm_walk(p, out[slot[j]]);
     }
 }
 #endif

@@ -33,10 +33,31 @@ static __attribute__((noinline)) void gate_pass(int act, float leak, float *d, c
     for (long i = 0; i < n; i += LANE) v_store(d + i, f_gate(act, v_load(d + i), v_load(h + i), g ? v_load(g + i) : v_set1(0.0f), leak));
 }
 
+/* The dot products of V_ROWS rows of x with w, each as dot() would make it. */
+LANE_FN void dot_rows(const float *x, long ldx, const float *w, long n, float *sums) {
+    V acc[V_ROWS][16 / LANE];
+#pragma GCC unroll 16
+    for (int r = 0; r < V_ROWS; r++)
+        for (int c = 0; c < 16 / LANE; c++) acc[r][c] = v_set1(0.0f);
+    for (long i = 0; i < n; i += 16)
+#pragma GCC unroll 16
+        for (int r = 0; r < V_ROWS; r++)
+            for (int c = 0; c < 16 / LANE; c++) acc[r][c] = v_fma(v_load(x + r * ldx + i + c * LANE), v_load(w + i + c * LANE), acc[r][c]);
+    v_tree_rows(acc, sums);
+}
+
 /* A narrow layer's outputs, one dot product each. */
 static void narrow_forward(const neap_layer *l, const float *w, float leak, const float *x, long ldx, int n, float *h, float *g) {
-    for (int r = 0; r < n; r++)
-        for (int o = 0; o < l->out; o++) h[r * l->ldh + o] = dot(x + r * ldx, w + l->w + o * l->ld, l->ld) + w[l->b + o];
+    for (int o = 0; o < l->out; o++) {
+        const float *wo = w + l->w + o * l->ld;
+        float bias = w[l->b + o], sums[V_ROWS];
+        int r = 0;
+        for (; r + V_ROWS <= n; r += V_ROWS) {
+            dot_rows(x + r * ldx, ldx, wo, l->ld, sums);
+            for (int q = 0; q < V_ROWS; q++) h[(r + q) * l->ldh + o] = sums[q] + bias;
+        }
+        for (; r < n; r++) h[r * l->ldh + o] = dot(x + r * ldx, wo, l->ld) + bias;
+    }
     if (l->act != NEAP_ACT_LINEAR) act_pass(l->act, leak, h, g, n * l->ldh);
 }
 
@@ -117,32 +138,18 @@ static void layer_delta(const step_job *s, int k, const float *d, float *below, 
     if (b->act > NEAP_ACT_RELU) gate_pass(b->act, s->net->leak, below + lo * b->ldh, h, g ? g + lo * b->ldh : NULL, (hi - lo) * b->ldh);
 }
 
-/* The bias gradient, and with `last` its update: a chain of additions per output. */
-static void bias_grad(const step_job *s, const neap_layer *l, const float *d, int rows, int resume, int last) {
-    float *grad = s->work->grad + l->b, *w = s->s->w + l->b, *m = s->s->m + l->b, *v = s->s->v + l->b;
-    long n = (l->out + 15) / 16 * 16;
-    if (!resume) memset(grad, 0, (size_t)n * sizeof(float));
-    if (l->ldh < 16) {
-        for (int o = 0; o < l->out; o++) {
-            float acc = grad[o];
-            for (int r = 0; r < rows; r++) acc += d[r * l->ldh + o];
-            grad[o] = acc;
-        }
-    } else {
-        for (long c = 0; c < n; c += 4 * LANE) {
-            V acc[4];
-            int m4 = n - c < 4 * LANE ? (int)((n - c) / LANE) : 4;
-            for (int q = 0; q < m4; q++) acc[q] = v_load(grad + c + q * LANE);
-            if (m4 == 4)
-                for (int r = 0; r < rows; r++)
-                    for (int q = 0; q < 4; q++) acc[q] = v_add(acc[q], v_load(d + r * l->ldh + c + q * LANE));
-            else
-                for (int q = 0; q < m4; q++)
-                    for (int r = 0; r < rows; r++) acc[q] = v_add(acc[q], v_load(d + r * l->ldh + c + q * LANE));
-            for (int q = 0; q < m4; q++) v_store(grad + c + q * LANE, acc[q]);
-        }
+/* A narrow layer's bias gradient: a chain of additions per output. A wide one's is summed by the tiles, which hold the deltas anyway. */
+static void bias_grad(const neap_layer *l, const float *d, int rows, float *grad) {
+    for (int o = 0; o < l->out; o++) {
+        float acc = grad[o];
+        for (int r = 0; r < rows; r++) acc += d[r * l->ldh + o];
+        grad[o] = acc;
     }
-    for (long i = 0; last && i < n; i += LANE) {
+}
+
+static void bias_update(const step_job *s, const neap_layer *l) {
+    float *grad = s->work->grad + l->b, *w = s->s->w + l->b, *m = s->s->m + l->b, *v = s->s->v + l->b;
+    for (long i = 0; i < l->out; i += LANE) {
         V wv = v_load(w + i), mv = v_load(m + i), vv = v_load(v + i);
         f_update(&s->rule, v_load(grad + i), &wv, &mv, &vv);
         v_store(w + i, wv), v_store(m + i, mv), v_store(v + i, vv);
@@ -169,9 +176,15 @@ static void layer_grad(const step_job *s, int k, const float *in, long ldin, con
                   .w = s->s->w + l->w,
                   .m = s->s->m + l->w,
                   .v = s->s->v + l->w};
+    if (member == size - 1) { /* the bias, too: this member's part is never empty */
+        float *sum = s->work->grad + l->b;
+        if (!resume) memset(sum, 0, (size_t)((l->out + 15) / 16 * 16) * sizeof *sum);
+        if (l->narrow) bias_grad(l, d, rows, sum);
+        else j.sum = sum;
+    }
     if (last) tile_update(&j, lo, hi, l->ld);
     else tile_grad(&j, lo, hi, l->ld);
-    if (member == 0) bias_grad(s, l, d, rows, resume, last);
+    if (member == size - 1 && last) bias_update(s, l);
 }
 
 /* wt[out][in padded] = w[in][ld] transposed, 8 x 8 at a time; columns of the padding stay zero. */

@@ -24,6 +24,7 @@ typedef struct tile_job {
     const float *h;     /* T_DELTA: activations, laid out as c */
     const f_rule *rule; /* T_UPDATE: the optimiser, and its arrays, laid out as c */
     float *w, *m, *v;
+    float *sum; /* T_GRAD, T_UPDATE: the sums over k of b's columns are added here (the bias gradient); NULL: not wanted */
 } tile_job;
 
 /* Gradients of one tile on their way to the optimiser. Square roots and divisions are slow but use a unit of their own, so the update of a tile runs
@@ -60,8 +61,8 @@ LANE_FN void tile_pending_one(const tile_job *j, const tile_pending *p, int i) {
     v_store(j->w + at, w), v_store(j->m + at, m), v_store(j->v + at, v);
 }
 
-LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, int row, int col, tile_pending *pending) {
-    V acc[TILE_R][TILE_C];
+LANE_FN void tile(const int kind, const int sum, const int R, const int C, const tile_job *j, int row, int col, tile_pending *pending) {
+    V acc[TILE_R][TILE_C], total[TILE_C];
     const float *a = j->a + row * j->a_row, *b = j->b + col;
     const long a_row = j->a_row, a_k = j->a_k, ldb = j->ldb;
 #pragma GCC unroll 8
@@ -77,10 +78,15 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
 #pragma GCC unroll 8
             for (int c = 0; c < C; c++) acc[r][c] = v_load(j->c + (row + r) * j->ldc + col + c * LANE);
 
+    if (sum)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) total[c] = v_load(j->sum + col + c * LANE);
+
 #define TILE_STEP                                                                                                                                    \
     do {                                                                                                                                             \
         V bv[TILE_C];                                                                                                                                \
         _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                                                            \
+        if (sum) _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) total[c] = v_add(total[c], bv[c]);                                              \
         _Pragma("GCC unroll 8") for (int r = 0; r < R; r++) {                                                                                        \
             V av = v_set1(a[r * a_row]);                                                                                                             \
             _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);                                             \
@@ -101,6 +107,9 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
     }
     for (; k > 0; k--) TILE_STEP;
 #undef TILE_STEP
+    if (sum)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; c++) v_store(j->sum + col + c * LANE, total[c]);
 
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -125,12 +134,16 @@ LANE_FN void tile(const int kind, const int R, const int C, const tile_job *j, i
 /* Rows lo..hi-1 of a tile column of C vectors. */
 LANE_FN void tile_column(const int kind, const int C, const tile_job *j, int lo, int hi, int col, tile_pending *pending) {
     int row = lo;
-    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, TILE_R, C, j, row, col, pending);
+    if ((kind == T_GRAD || kind == T_UPDATE) && j->sum && lo < hi) { /* the first rows take the sums along */
+        if (lo + TILE_R <= hi) tile(kind, 1, TILE_R, C, j, row, col, pending), row += TILE_R;
+        else tile(kind, 1, 1, C, j, row, col, pending), row++;
+    }
+    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, 0, TILE_R, C, j, row, col, pending);
 #if TILE_R > 4
-    if (row + 4 <= hi) tile(kind, 4, C, j, row, col, pending), row += 4;
+    if (row + 4 <= hi) tile(kind, 0, 4, C, j, row, col, pending), row += 4;
 #endif
-    if (row + 2 <= hi) tile(kind, 2, C, j, row, col, pending), row += 2;
-    if (row < hi) tile(kind, 1, C, j, row, col, pending);
+    if (row + 2 <= hi) tile(kind, 0, 2, C, j, row, col, pending), row += 2;
+    if (row < hi) tile(kind, 0, 1, C, j, row, col, pending);
 }
 
 /* Rows lo..hi-1, all n columns (a multiple of 16). */
