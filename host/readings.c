@@ -122,7 +122,7 @@ typedef struct sensor {
     size_t len;
     double min, max;
     uint32_t hash;
-    bool special;
+    bool special, touched;
 } sensor;
 
 struct neap_sensors {
@@ -130,6 +130,8 @@ struct neap_sensors {
     uint32_t count, cap;
     uint32_t *slots; /* place in `at`, 1-based; 0 = free */
     uint32_t mask;
+    uint32_t *touched; /* places */
+    uint32_t touched_count, touched_cap;
 };
 
 /* FNV-1a, eight bytes at a time: names come from the network, but the table holds only what Lua put there, so chains cannot be attacked. */
@@ -153,6 +155,7 @@ void neap_sensors_free(neap_sensors *t) {
     for (uint32_t i = 0; i < t->count; i++) free(t->at[i].name);
     free(t->at);
     free(t->slots);
+    free(t->touched);
     free(t);
 }
 
@@ -226,6 +229,34 @@ size_t neap_sensors_check(const neap_sensors *t, neap_readings *b) {
 
 void neap_sensors_set_special(neap_sensors *t, uint32_t place, bool special) {
     if (place && place <= t->count) t->at[place - 1].special = special;
+}
+
+int neap_sensors_touch(neap_sensors *t, uint32_t place) {
+    if (!place || place > t->count || t->at[place - 1].touched) return 0;
+    if (t->touched_count == t->touched_cap) {
+        uint32_t cap = t->touched_cap ? t->touched_cap * 2 : 64, *p = realloc(t->touched, cap * sizeof *p);
+        if (!p) return NEAP_ERR_MEMORY;
+        t->touched = p;
+        t->touched_cap = cap;
+    }
+    t->at[place - 1].touched = true;
+    t->touched[t->touched_count++] = place;
+    return 0;
+}
+
+int neap_sensors_touch_all(neap_sensors *t, const neap_readings *b) {
+    int err = 0;
+    for (size_t i = 0; !err && i < b->count; i++)
+        if (!(b->at[i].flags & NEAP_READING_REFUSED)) err = neap_sensors_touch(t, b->at[i].sensor);
+    return err;
+}
+
+const char *neap_sensors_next_touched(neap_sensors *t, size_t *len) {
+    if (!t->touched_count) return NULL;
+    sensor *s = &t->at[t->touched[--t->touched_count] - 1];
+    s->touched = false;
+    *len = s->len;
+    return s->name;
 }
 
 bool neap_sensors_plain(const neap_sensors *t, neap_readings *b, int64_t oldest_us, int64_t newest_us) {

@@ -99,6 +99,11 @@ uint32_t neap_sensors_add(neap_sensors *t, const char *name, size_t n, double mi
 /* A special sensor's readings need more than limits (a scale, an offset): neap_sensors_plain says no to them. */
 void neap_sensors_set_special(neap_sensors *t, uint32_t place, bool special);
 uint32_t neap_sensors_find(const neap_sensors *t, const char *name, size_t n);
+/* Which sensors have had news since they were last asked for. Of a batch: the sensors that the last neap_sensors_check (or _plain) found. */
+int neap_sensors_touch(neap_sensors *t, uint32_t place); /* 0 or NEAP_ERR_MEMORY */
+int neap_sensors_touch_all(neap_sensors *t, const neap_readings *b);
+/* The next of them, which is then no longer one of them; NULL: that was all. The name lives as long as the table. */
+const char *neap_sensors_next_touched(neap_sensors *t, size_t *len);
 /* Sets .sensor and the UNKNOWN, LOW, HIGH flags of every reading; returns how many have any of the flags. */
 size_t neap_sensors_check(const neap_sensors *t, neap_readings *b);
 /* The same, and true if nobody has to look closer: every reading is of a known, not special sensor, within its limits, untimed or with a time

@@ -1,8 +1,10 @@
 -- Tokens, guesses and rate limits: first alone, then as a device meets them at the server's door.
 local clients = require "neap.clients"
+local decode = require "neap.decode"
 local guard = require "neap.guard"
 local helper = require "spec.helper"
 local http = require "neap.http"
+local ingest = require "neap.ingest"
 local log = require "neap.log"
 local metric = require "neap.metric"
 local process = require "neap.process"
@@ -234,6 +236,15 @@ describe("the door", function()
         assert.equal(200, call("GET", "/api/sensors/oven/status", "Token " .. some).status)
         assert.equal(403, call("GET", "/api/sensors/attic/status", "Token " .. some).status)
         assert.equal(403, call("GET", "/metrics", "Token " .. some).status)
+    end)
+
+    it("keeps a token to its sensors in a batch that nothing else has to be decided for", function()
+        local context = {limits = decode.sensors {{name = "oven"}, {name = "attic"}}, whole = true, now_us = 2e15 // 1 | 0, stamp = function() return 1 end,
+            specs = {get = function() return {clock = "trust", scale = 1, offset = 0} end}}
+        local token = {name = "some", match = "^oven"}
+        local body = '[{"sensor_name":"oven","sensor_output":1},{"sensor_name":"attic","sensor_output":2}]'
+        assert.same({"oven"}, ingest.judge(decode.json(body), guard.admit(token, context)).order)
+        assert.is_truthy(ingest.judge(decode.json(body), guard.admit(nil, context)).batch)
     end)
 
     it("keeps a token in the path out of the log when a handler fails", function()

@@ -151,12 +151,16 @@ describe("the journal", function()
         journal.join(here, {apply = true})
         helper.eventually(function() return here.journal:stats().live end)
         local seen
-        local later = journal.later(here.journal, function(names) seen = names end)
+        local told = journal.news(here.journal, function(names) seen = names end)
         local applied, position = here.store:append({order = {"t"}, pairs = {t = {1, 1}}})
         assert.is_true(applied)
-        later(position, {"t", "a", "t"})
+        local known = decode.sensors {{name = "a"}, {name = "b"}}
+        for _, name in ipairs {"t", "a", "t"} do known:touch(name) end
+        told(position, known)
         helper.eventually(function() return seen end)
+        table.sort(seen)
         assert.same({"a", "t"}, seen)
+        assert.same({}, known:touched())
         journal.leave(here, 2)
         assert.is_nil(here.journal)
         assert.equal(1, #history "t")

@@ -1,6 +1,8 @@
 /* decode_batch.c: a decoded batch and a table of known sensors as Lua sees them. A batch stays C memory: Lua looks at names, values and
    times one by one, or hands the whole to the journal. */
 #include "host/api/decode_lua.h"
+#include "host/api/rt.h"
+#include "host/err.h"
 #include "host/json.h"
 #include <math.h>
 #include <string.h>
@@ -219,6 +221,41 @@ static int sensors_m_find(lua_State *L) {
     return 1;
 }
 
+/* sensors:touch(batch or name): it has news; names that are not in the table are added to it. */
+static int sensors_m_touch(lua_State *L) {
+    neap_sensors *t = decode_check_sensors(L, 1);
+    int err;
+    if (lua_type(L, 2) == LUA_TSTRING) {
+        size_t n;
+        const char *name = lua_tolstring(L, 2, &n);
+        uint32_t place = neap_sensors_find(t, name, n);
+        if (!place) place = neap_sensors_add(t, name, n, -HUGE_VAL, HUGE_VAL);
+        err = place ? neap_sensors_touch(t, place) : NEAP_ERR_MEMORY;
+    } else {
+        err = neap_sensors_touch_all(t, decode_check_batch(L, 2));
+    }
+    return err ? err_code(L, err, "sensors:touch") : 0;
+}
+
+/* sensors:touched([list]) -> the list with the names of those that have news appended; they have none any more. */
+static int sensors_m_touched(lua_State *L) {
+    neap_sensors *t = decode_check_sensors(L, 1);
+    size_t n;
+    const char *name;
+    if (lua_isnoneornil(L, 2)) {
+        lua_settop(L, 1);
+        lua_newtable(L);
+    }
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_Integer at = (lua_Integer)lua_rawlen(L, 2);
+    while ((name = neap_sensors_next_touched(t, &n))) {
+        lua_pushlstring(L, name, n);
+        lua_rawseti(L, 2, ++at);
+    }
+    return 1;
+}
+
 static int sensors_mt_gc(lua_State *L) {
     neap_sensors **t = luaL_checkudata(L, 1, DECODE_SENSORS);
     neap_sensors_free(*t);
@@ -239,7 +276,8 @@ static const luaL_Reg batch_methods[] = {{"each", batch_m_each},
                                          {"set_value", batch_m_set_value},
                                          {NULL, NULL}};
 static const luaL_Reg batch_meta[] = {{"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {NULL, NULL}};
-static const luaL_Reg sensors_methods[] = {{"add", sensors_m_add}, {"find", sensors_m_find}, {NULL, NULL}};
+static const luaL_Reg sensors_methods[] = {
+    {"add", sensors_m_add}, {"find", sensors_m_find}, {"touch", sensors_m_touch}, {"touched", sensors_m_touched}, {NULL, NULL}};
 
 void decode_open_batch(lua_State *L) {
     luaL_newmetatable(L, DECODE_BATCH);

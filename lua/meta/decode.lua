@@ -74,6 +74,15 @@ function sensors:add(name, min, max, special) end
 ---@return integer? place
 function sensors:find(name) end
 
+---These sensors have news: those of a batch that was checked against this table, or one by its name.
+---@param what neap.decode.batch|string
+function sensors:touch(what) end
+
+---Appends the names of the sensors that have news, in no order; they have none any more.
+---@param list? string[]
+---@return string[]
+function sensors:touched(list) end
+
 ---@class neap.decode
 ---@field try neap.decode the same functions, returning nil, err where these raise
 ---@field BAD_TIME integer flag: the item's time could not be read, it counts as untimed

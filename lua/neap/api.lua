@@ -39,6 +39,15 @@ local function key_of(req)
     return #key > LONGEST_KEY and secret.sha256(key) or key
 end
 
+--- The scorer and the rollups hear which sensors have news.
+local function tell(here, taken, position)
+    if not here.news then return here.scorer:stored(taken.order) end
+    local known = here.context.limits
+    if taken.batch then known:touch(taken.batch) end
+    for _, name in ipairs(taken.order) do known:touch(name) end
+    here.news(position, known)
+end
+
 --- A batch from any decoder, or nil for a body that none understood: judge, store, wake the scorer. 2xx is answered only when the readings are
 --- safe. A token that came with the request limits the sensors.
 ---@param here table
@@ -51,9 +60,9 @@ local function take(here, batch, req)
     local taken = ingest.judge(batch, guard.admit(req and req.token, here.context))
     if taken.count > 0 then
         local key = key_of(req)
-        local ok, applied, position = pcall(here.store.append, here.store, taken, nil, key)
+        local ok, result, position = pcall(here.store.append, here.store, taken, nil, key)
         if not ok then
-            local err = applied
+            local err = result
             if type(err) ~= "table" or err.kind == "cancelled" then
                 unanswered:inc(batch.refused + taken.count)
                 error(err, 0)
@@ -66,7 +75,7 @@ local function take(here, batch, req)
         end
         here.store_error = nil
         accepted:inc(taken.count)
-        if applied then here.scorer:stored(taken.order) else here.later(position, taken.order) end
+        tell(here, taken, position)
     end
     if batch.refused > 0 then refused:inc(batch.refused) end
     return taken

@@ -58,7 +58,7 @@ end
 
 ---@class neap.ingest.Taken
 ---@field order string[] sensors in the order of their first reading
----@field batch? neap.decode.batch instead of pairs: all of it, as it came
+---@field batch? neap.decode.batch instead of order and pairs: all of it, as it came
 ---@field pairs table<string, (integer|number)[]> for each sensor: event time in microseconds, value, time, value, ...
 ---@field count integer
 ---@field notes table[] {index, sensor_name, note}: readings that are kept but worth a remark
@@ -76,17 +76,19 @@ function ingest.limits(specs)
     return decode.sensors(list)
 end
 
+local NONE <const> = {}
+
 --- Judge every reading of a batch. Refused ones are marked in the batch, so that its echo and errors tell the whole story.
 ---@param batch any from neap.decode
 ---@param context neap.ingest.Context
 ---@return neap.ingest.Taken
 function ingest.judge(batch, context)
     local specs, stamp = context.specs, context.stamp
-    local order, pairs_of, notes, count = {}, {}, {}, 0
     if batch:plain(context.limits, YEAR_2001_US, context.now_us + AHEAD_US) and context.whole then
         -- Nothing to decide: it stays in C. Its readings without a time are stamped when it is stored.
-        return {batch = batch, order = batch:names(), pairs = pairs_of, count = batch.count, notes = notes}
+        return {batch = batch, order = NONE, pairs = NONE, count = batch.count, notes = NONE}
     end
+    local order, pairs_of, notes, count = {}, {}, {}, 0
     for i, name, value, time_us, flags, _, item in batch:each() do
         local pairs = pairs_of[name]
         if not pairs and context.admit then

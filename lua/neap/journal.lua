@@ -126,18 +126,21 @@ function journal.close(j)
     j:close() -- what was counted since the last look goes uncounted; the process is about to end
 end
 
---- A function late(position, names) that calls fn(names) once Redis has everything up to the position: for work that reads what was
---- accepted while Redis was away. One task, however many calls.
+local GATHER_S <const> = 0.02 -- news that comes so soon after other news waits for it: whoever is told has less to do
+
+--- A function told(position, known): the sensors that `known` (neap.decode's table) holds as touched were accepted up to that position. Calls
+--- fn(names) once Redis has them. One task, however many calls, and nothing is done for each sensor of each batch.
 ---@param j neap.journal.Journal
 ---@param fn fun(names: string[])
----@return fun(position: integer, names: string[])
-function journal.later(j, fn)
-    local waiting, upto, running = {}, 0, false
+---@return fun(position: integer, known: neap.decode.sensors)
+function journal.news(j, fn)
+    local tables, upto, running = {}, 0, false
     local function run()
-        while next(waiting) do
-            local names, seen, at = {}, waiting, upto
-            for name in pairs(seen) do names[#names + 1] = name end
-            waiting = {}
+        local done <close> = setmetatable({}, {__close = function() running = false end}) -- luacheck: ignore 211
+        while next(tables) do
+            local names, seen, at = {}, tables, upto
+            tables = {}
+            for known in pairs(seen) do known:touched(names) end
             repeat
                 local ok, position, applied = pcall(j.wait, j, at, 60)
                 if not ok then
@@ -145,13 +148,12 @@ function journal.later(j, fn)
                     error(position, 0)
                 end
             until applied
-            table.sort(names)
             fn(names)
+            task.sleep(GATHER_S)
         end
-        running = false
     end
-    return function(position, names)
-        for _, name in ipairs(names) do waiting[name] = true end
+    return function(position, known)
+        tables[known] = true
         upto = math.max(upto, position)
         if not running then
             running = true

@@ -85,7 +85,7 @@ local function furnish(here, opt, me, count)
     here.scorer = scorer.new(here, {me = me, workers = count, send = send, rollup = here.rollup})
     worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
-    here.later = here.journal and journal.later(here.journal, function(sensors) here.scorer:stored(sensors) end)
+    here.news = here.journal and journal.news(here.journal, function(sensors) here.scorer:stored(sensors) end)
     count_together(here, me, count)
     here.store:load_sensors()
     here.context = {

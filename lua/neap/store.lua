@@ -107,6 +107,7 @@ end
 ---@param journal? neap.journal.Journal
 function Store:use_journal(journal) self.journal = journal end
 
+--- These sensors have readings now.
 local function register(self, order)
     for _, sensor in ipairs(order) do
         if not self.known[sensor] then self.known[sensor], self.known_count = true, self.known_count + 1 end
@@ -125,11 +126,11 @@ function Store:append(taken, source, once)
         local position, applied
         local opts = {source = source, key = once, visible = VISIBLE_S}
         if taken.batch then
-            position, applied = self.journal:append(taken.batch, opts)
+            position, applied = self.journal:append(taken.batch, opts) -- its sensors were registered when each came first
         else
             position, applied = self.journal:append_pairs(taken.order, taken.pairs, opts)
+            register(self, taken.order)
         end
-        register(self, taken.order)
         return applied or not position, position
     end
     local commands = commands_of(self, taken, source)
