@@ -163,6 +163,18 @@ static void on_position(void *ud, int status, neap_reply *r) {
         applier_later(a);
         return;
     }
+    int err = neap_journal_check(a->j, a->uuid, at);
+    if (err) {
+        bool across = err == NEAP_ERR_CORRUPT;
+        applier_say(
+            a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED,
+            across ? "Redis has position %llu of the journal %s, which is in the middle of a record: it was not written by this journal. Nothing "
+                     "is applied until that is put right%s"
+                   : "cannot read the journal at %llu of %s: %s",
+            (unsigned long long)at, a->uuid, across ? "" : neap_err_kind(err));
+        applier_later(a);
+        return;
+    }
     a->pos = at;
     a->have_log = true;
     if (a->stored) applier_applied(a, a->uuid, at);

@@ -74,6 +74,10 @@ typedef int (*neap_journal_each)(void *ud, uint64_t end, const char *data, size_
 int neap_journal_read(neap_journal *j, const char *uuid, uint64_t pos, size_t max_bytes, neap_journal_each each, void *ud, uint64_t *next,
                       uint64_t *skipped);
 
+/* May a reader begin at pos? 0; NEAP_ERR_CORRUPT: a sound record goes across it, so whoever has this position did not get it from this log.
+   (Where the bytes around pos are damaged nobody can tell: 0.) Else as neap_journal_read. */
+int neap_journal_check(neap_journal *j, const char *uuid, uint64_t pos);
+
 /* Nothing before `upto` is needed any more: deletes the segments that end there or earlier, and an older log as a whole at its end. */
 void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
 

@@ -183,6 +183,42 @@ int neap_journal_read(neap_journal *j, const char *uuid, uint64_t pos, size_t ma
     return err == 1 ? 0 : err;
 }
 
+struct across {
+    uint64_t pos;
+    bool yes;
+};
+
+static int find_across(void *ud, uint64_t end, const char *data, size_t n) {
+    struct across *a = ud;
+    if (end > a->pos) a->yes = end - n - JOURNAL_RECORD_HEAD < a->pos;
+    return end >= a->pos;
+}
+
+int neap_journal_check(neap_journal *j, const char *uuid, uint64_t pos) {
+    jlog *g = NULL;
+    jsegment s;
+    neap_buf b = {0};
+    bool more;
+    uint64_t at = pos;
+    int err = find_segment(j, uuid, &at, &g, &s);
+    if (err || s.fd < 0 || at != pos || pos == s.start) return err;
+    err = load(&s, pos, JOURNAL_RECORD_HEAD, &b);
+    if (!err && !sound_record(g, pos, b.data, b.len, &more) && more) { /* a head: now the whole record */
+        uint32_t len;
+        memcpy(&len, b.data + 4, 4);
+        err = load(&s, pos, JOURNAL_RECORD_HEAD + (size_t)len, &b);
+    }
+    if (!err && !sound_record(g, pos, b.data, b.len, &more)) { /* the rare path: the segment is walked from its start */
+        struct across a = {pos, false};
+        uint64_t next = s.start, skipped = 0;
+        while (!err && next < pos) err = read_segment(g, &s, 1 << 20, &b, find_across, &a, &next, &skipped);
+        err = err == 1 ? 0 : err;
+        if (!err && a.yes) err = NEAP_ERR_CORRUPT;
+    }
+    buf_free(&b);
+    return err;
+}
+
 /* ---- recovery --------------------------------------------------------------------------------------------------------- */
 
 static int by_start(const void *a, const void *b) {

@@ -327,6 +327,18 @@ static void test_replay(void) {
     wanted_acks = 22;
     CHECK(until(&h, all_applied));
     verify(2110, "put right");
+    neap_journal_logs(h.j, &log, 1);
+    snprintf(key, sizeof key, "%llu", (unsigned long long)log.end - 20);
+    ask("HSET neap:journal %s %s", log.uuid, key);
+    append(&h, 2110, 10, NULL);
+    CHECK(until(&h, is_stopped), "a position in the middle of a record is one too");
+    CHECK(strstr(status_of(&h).text, "in the middle of a record") != NULL, "%s", status_of(&h).text);
+    CHECK(status_of(&h).damaged_bytes == 0, "nothing was passed over");
+    snprintf(key, sizeof key, "%llu", (unsigned long long)log.end);
+    ask("HSET neap:journal %s %s", log.uuid, key);
+    wanted_acks = 23;
+    CHECK(until(&h, all_applied));
+    verify(2120, "put right again");
     host_stop(&h);
     server_kill();
     wipe();
