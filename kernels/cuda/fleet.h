@@ -11,7 +11,7 @@
 typedef struct block { /* what every thread knows */
     const neap_plan *p;
     float *sh, *w; /* shared memory; weights: shared, or global if they do not fit */
-    int t, threads;
+    int t;
 } block;
 
 /* ---- samples ---- */
@@ -43,14 +43,14 @@ GPU_FN float fleet_target(const neap_data *d, int64_t i, int o) {
 GPU_FN void fleet_gather(const block *b, const neap_data *d, const neap_perm *perm, int64_t first, int n, int targets) {
     const neap_plan *p = b->p;
     uint32_t *index = (uint32_t *)(b->sh + p->index);
-    for (int r = b->t; r < n; r += b->threads) index[r] = perm ? perm_walk(perm, (uint32_t)(first + r)) : 0;
+    for (int r = b->t; r < n; r += FLEET_THREADS) index[r] = perm ? perm_walk(perm, (uint32_t)(first + r)) : 0;
     gpu_sync(1);
     int rows = plan_pad(n, 4), width = (int)p->net.ldx; /* rows up to a multiple of 4 are zero: tiles need no guard */
-    for (int e = b->t; e < rows * width; e += b->threads) {
+    for (int e = b->t; e < rows * width; e += FLEET_THREADS) {
         int r = e / width, c = e % width;
         b->sh[p->x + r * p->ldx + c] = r < n ? fleet_input(&p->net, d, perm ? (int64_t)index[r] : first + r, c) : 0.0f;
     }
-    for (int e = b->t; targets && e < n * p->net.out; e += b->threads) {
+    for (int e = b->t; targets && e < n * p->net.out; e += FLEET_THREADS) {
         int r = e / p->net.out;
         b->sh[p->y + e] = fleet_target(d, perm ? (int64_t)index[r] : first + r, e % p->net.out);
     }
@@ -63,7 +63,7 @@ GPU_FN void fleet_forward_wide(const block *b, int k, const float *x, int ldx, i
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k];
     int across = (int)l->ld / 4, tiles = plan_pad(n, 4) / 4 * across, ldw = p->ldw[k], ldh = p->ldh[k];
-    for (int tile = b->t; tile < tiles; tile += b->threads) {
+    for (int tile = b->t; tile < tiles; tile += FLEET_THREADS) {
         int r0 = tile / across * 4, c0 = tile % across * 4;
         const float *a = x + r0 * ldx, *w = b->w + p->w[k] + c0;
         float acc[4][4];
@@ -76,13 +76,15 @@ GPU_FN void fleet_forward_wide(const block *b, int k, const float *x, int ldx, i
                 GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(av, wv[c], acc[r][c]);
             }
         }
+        float *h = b->sh + p->h[k] + r0 * ldh + c0;
         GPU_UNROLL for (int r = 0; r < 4; r++) {
-            GPU_UNROLL for (int c = 0; c < 4; c++) {
-                float gate = 0.0f;
-                int at = (r0 + r) * ldh + c0 + c;
-                b->sh[p->h[k] + at] = f_act(l->act, acc[r][c], p->net.leak, &gate);
-                if (l->act == NEAP_ACT_GELU) b->sh[p->g[k] + at] = gate;
-            }
+            GPU_UNROLL for (int c = 0; c < 4; c++) h[r * ldh + c] = l->act == NEAP_ACT_RELU ? v_max0(acc[r][c]) : acc[r][c];
+        }
+        if (l->act <= NEAP_ACT_RELU) continue;
+        for (int e = 0; e < 16; e++) { /* the long formulas once, not sixteen times: through this thread's own elements */
+            float gate = 0.0f, *z = h + e / 4 * ldh + e % 4;
+            *z = f_act(l->act, *z, p->net.leak, &gate);
+            if (l->act == NEAP_ACT_GELU) b->sh[p->g[k] + (z - (b->sh + p->h[k]))] = gate;
         }
     }
 }
@@ -91,7 +93,7 @@ GPU_FN void fleet_forward_narrow(const block *b, int k, const float *x, int ldx,
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k];
     int width = p->width[k]; /* the padding is written as zero: a following layer reads it */
-    for (int e = b->t; e < plan_pad(n, 4) * width; e += b->threads) {
+    for (int e = b->t; e < plan_pad(n, 4) * width; e += FLEET_THREADS) {
         int r = e / width, o = e % width, at = r * p->ldh[k] + o;
         float z = 0.0f, gate = 0.0f, acc[16];
         if (o < l->out) {
@@ -126,7 +128,7 @@ GPU_FN void fleet_forward(const block *b, int n) {
 GPU_FN void fleet_loss(const block *b, const neap_hyper *h, int n, float scale, int delta) {
     const neap_plan *p = b->p;
     int last = p->net.layers - 1, out = p->net.out, width = p->width[last], ld = p->ldh[last];
-    for (int e = b->t; e < plan_pad(n, 4) * width; e += b->threads) {
+    for (int e = b->t; e < plan_pad(n, 4) * width; e += FLEET_THREADS) {
         int r = e / width, o = e % width;
         float d = 0.0f;
         if (r < n && o < out)
@@ -136,10 +138,21 @@ GPU_FN void fleet_loss(const block *b, const neap_hyper *h, int n, float scale, 
     gpu_sync(4);
 }
 
-/* Adds the losses in order; every thread that calls it gets the same sum. */
-GPU_FN double fleet_sum(const block *b, int n, double sum) {
+/* What only thread 0 reads and writes between epochs: kept out of the registers that every thread would pay for it. */
+typedef struct fleet_tally {
+    double sum, best_loss;
+    int64_t t;
+    int best_epoch;
+} fleet_tally;
+
+GPU_FN fleet_tally *fleet_tally_of(const block *b) { return (fleet_tally *)(b->sh + b->p->flags + 36); }
+
+/* Adds the losses in order. Thread 0 only. */
+GPU_FN void fleet_sum(const block *b, int n) {
+    fleet_tally *tally = fleet_tally_of(b);
+    double sum = tally->sum;
     for (int e = 0; e < n * b->p->net.out; e++) sum = d_add(sum, (double)b->sh[b->p->loss + e]);
-    return sum;
+    tally->sum = sum;
 }
 
 /* ---- backward ---- */
@@ -149,7 +162,7 @@ GPU_FN void fleet_delta(const block *b, int k, int n) {
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k], *under = l - 1;
     int width = plan_pad(under->out, 16), across = width / 4, tiles = plan_pad(n, 4) / 4 * across, ldd = p->ldh[k], ldb = p->ldh[k - 1];
-    for (int tile = b->t; tile < tiles; tile += b->threads) {
+    for (int tile = b->t; tile < tiles; tile += FLEET_THREADS) {
         int r0 = tile / across * 4, c0 = tile % across;
         const float *d = b->sh + p->d[k] + r0 * ldd, *w = b->w + p->w[k];
         float acc[4][4];
@@ -176,7 +189,7 @@ GPU_FN void fleet_delta(const block *b, int k, int n) {
 typedef struct slot {
     int layer, kind, row, col, rows; /* rows: valid ones of a wide tile's four */
     int w, ldw;                      /* in the block's weights */
-    int64_t p, ldp;                  /* in the parameter arrays */
+    int p, ldp;                      /* in the parameter arrays */
 } slot;
 
 GPU_FN slot fleet_slot(const neap_plan *p, int s) {
@@ -193,11 +206,11 @@ GPU_FN slot fleet_slot(const neap_plan *p, int s) {
         if (l->in - q.row < 4) q.rows = l->in - q.row;
     }
     if (q.kind == PLAN_BIAS) {
-        q.w = p->b[q.layer] + q.col, q.p = (int64_t)l->b + q.col;
+        q.w = p->b[q.layer] + q.col, q.p = (int)l->b + q.col;
         q.ldw = 4, q.ldp = 4;
     } else {
-        q.ldw = q.kind == PLAN_WIDE ? p->ldw[q.layer] : 4, q.ldp = q.kind == PLAN_WIDE ? l->ld : 4;
-        q.w = p->w[q.layer] + q.row * p->ldw[q.layer] + q.col, q.p = (int64_t)l->w + q.row * l->ld + q.col;
+        q.ldw = q.kind == PLAN_WIDE ? p->ldw[q.layer] : 4, q.ldp = q.kind == PLAN_WIDE ? (int)l->ld : 4;
+        q.w = p->w[q.layer] + q.row * p->ldw[q.layer] + q.col, q.p = (int)l->w + q.row * (int)l->ld + q.col;
     }
     return q;
 }
@@ -258,7 +271,7 @@ GPU_FN float fleet_clip(const block *b, const float *grad, float clip) {
 /* Copies parameters between the padded arrays and the block's weights (to: 1 = into shared memory). No-op if weights stay in global memory. */
 GPU_FN void fleet_copy(const block *b, float *params, int to) {
     const neap_plan *p = b->p;
-    for (int s = b->t; p->weights_shared && s < p->slots; s += b->threads) {
+    for (int s = b->t; p->weights_shared && s < p->slots; s += FLEET_THREADS) {
         slot q = fleet_slot(p, s);
         for (int e = 0; e < 16; e++) {
             if (e / 4 >= q.rows) {
@@ -271,25 +284,27 @@ GPU_FN void fleet_copy(const block *b, float *params, int to) {
     }
 }
 
-/* Mean loss over a data set; valid in thread 0. */
-GPU_FN double fleet_mean_loss(const block *b, const neap_hyper *h, const neap_data *d) {
-    double sum = 0.0;
+/* Sum of the losses over a data set, into thread 0's tally. */
+GPU_FN void fleet_total_loss(const block *b, const neap_hyper *h, const neap_data *d) {
+    if (b->t == 0) fleet_tally_of(b)->sum = 0.0;
     for (int64_t at = 0; at < d->n; at += b->p->rows) {
         int n = d->n - at < b->p->rows ? (int)(d->n - at) : b->p->rows;
         fleet_gather(b, d, (const neap_perm *)0, at, n, 1);
         fleet_forward(b, n);
         fleet_loss(b, h, n, 1.0f, 0);
-        if (b->t == 0) sum = fleet_sum(b, n, sum);
+        if (b->t == 0) fleet_sum(b, n);
     }
-    return d_div(sum, d_mul((double)d->n, (double)b->p->net.out));
 }
+
+/* That sum as a mean. Thread 0 only. */
+GPU_FN double fleet_mean(const block *b, int64_t n) { return d_div(fleet_tally_of(b)->sum, d_mul((double)n, (double)b->p->net.out)); }
 
 GPU_FN block fleet_block(const neap_plan *p, float *global_weights) {
     block b;
     b.p = p;
     b.sh = gpu_shared();
     b.w = p->weights_shared ? b.sh : global_weights;
-    b.t = gpu_thread(), b.threads = gpu_threads();
+    b.t = gpu_thread();
     return b;
 }
 
@@ -309,20 +324,20 @@ GPU_KERNEL GPU_BOUNDS(256, 2) neap_fleet_predict(fleet_score *jobs) {
     fleet_score *j = &jobs[gpu_block()];
     block b = fleet_block(j->plan, (float *)j->w);
     const neap_plan *p = b.p;
-    double sum = 0.0;
     int last = p->net.layers - 1;
+    if (b.t == 0) fleet_tally_of(&b)->sum = 0.0;
     fleet_copy(&b, (float *)j->w, 1);
     for (int64_t at = 0; at < j->data.n; at += p->rows) {
         int n = j->data.n - at < p->rows ? (int)(j->data.n - at) : p->rows;
         fleet_gather(&b, &j->data, (const neap_perm *)0, at, n, j->loss != 0);
         fleet_forward(&b, n);
-        for (int e = b.t; j->out && e < n * p->net.out; e += b.threads)
+        for (int e = b.t; j->out && e < n * p->net.out; e += FLEET_THREADS)
             j->out[at * p->net.out + e] = b.sh[p->h[last] + e / p->net.out * p->ldh[last] + e % p->net.out];
         if (j->loss) {
             fleet_loss(&b, &j->hyper, n, 1.0f, 0);
-            if (b.t == 0) sum = fleet_sum(&b, n, sum);
+            if (b.t == 0) fleet_sum(&b, n);
         }
     }
-    if (j->loss && b.t == 0) *j->loss = d_div(sum, d_mul((double)j->data.n, (double)p->net.out));
+    if (j->loss && b.t == 0) *j->loss = fleet_mean(&b, j->data.n);
 }
 #endif

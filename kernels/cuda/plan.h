@@ -8,6 +8,8 @@
 #include <string.h>
 #include "kernels/kernels.h"
 
+#define FLEET_THREADS 256 /* threads of a block */
+
 enum { PLAN_WIDE, PLAN_NARROW, PLAN_BIAS };
 
 typedef struct plan_run {            /* consecutive slots of one kind */
@@ -61,7 +63,7 @@ static inline size_t plan_layout(neap_plan *p, int rows, int weights_shared) {
     p->y = at, at += plan_pad(rows * p->net.out, 4);
     p->loss = at, at += plan_pad(rows * p->net.out, 4);
     p->index = at, at += plan_pad(rows, 4);
-    p->flags = plan_pad(at, 4), at = p->flags + 48; /* 2 flags, 8 doubles from 8, an f_rule from 24 */
+    p->flags = plan_pad(at, 4), at = p->flags + 48; /* 2 flags, 8 doubles from 8, an f_rule from 24, a fleet_tally from 36 */
     return p->shared_bytes = (size_t)at * sizeof(float);
 }
 
@@ -69,7 +71,8 @@ static inline size_t plan_layout(neap_plan *p, int rows, int weights_shared) {
 static inline int plan_make(neap_plan *p, const neap_net *net, size_t limit) {
     memset(p, 0, sizeof *p);
     p->net = *net;
-    p->threads = 256;
+    p->threads = FLEET_THREADS;
+    if (net->params > INT32_MAX / 4) return -1;
     int rows = NEAP_CHUNK, fits = 0;
     for (int shared = 1; shared >= 0 && !fits; shared--)
         for (rows = NEAP_CHUNK; rows >= 4 && !(fits = plan_layout(p, rows, shared) <= limit);) rows /= 2;
