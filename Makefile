@@ -64,15 +64,27 @@ $(BUILD)/host/detect_net.o: CFLAGS += -O3 -fno-math-errno -fno-trapping-math
 # fat file without that wait.
 NVCC       ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA_ARCHS ?= 90
-CUDA_SRC   := kernels/cuda/neap_cuda.cu kernels/perm.c kernels/net.c
+CUDA_DEFS  ?=
+CUDA_SRC   := $(sort $(wildcard kernels/cuda/*.cu)) kernels/perm.c kernels/net.c
+CUDA_OBJ   := $(CUDA_SRC:%=$(BUILD)/cuda/%.o)
+CUDA_ARCH_FLAGS := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(,)code=sm_$(a)) -gencode arch=compute_75$(,)code=compute_75
+NVCC_FLAGS = -O3 -std=c++17 -fmad=false -Xptxas -v $(CUDA_ARCH_FLAGS) $(CUDA_DEFS) -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off
 cuda: $(if $(NVCC),$(if $(SANITIZER),,$(BUILD)/neap_cuda.so))
 	@$(if $(NVCC),:,echo "  cuda: no nvcc here, built without the CUDA backend")
-$(BUILD)/neap_cuda.so: $(CUDA_SRC) $(wildcard kernels/cuda/*.h) kernels/kernels.h kernels/formulas.h kernels/perm.h
+$(BUILD)/cuda/%.o: % $(wildcard kernels/cuda/*.h) kernels/kernels.h kernels/device.h kernels/elementwise.h kernels/formulas.h kernels/perm.h
 	@mkdir -p $(@D)
+	@echo "  nvcc $<"
+	$(Q)nice $(NVCC) $(NVCC_FLAGS) -c -o $@ $< > $@.log 2>&1 || { cat $@.log; rm -f $@; exit 1; }
+$(BUILD)/neap_cuda.so: $(CUDA_OBJ)
 	@echo "  nvcc $@"
-	$(Q)nice $(NVCC) -O3 -std=c++17 -fmad=false -Xptxas -v --threads 2 $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(,)code=sm_$(a)) \
-	    -gencode arch=compute_75$(,)code=compute_75 -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off -Xlinker --no-undefined -shared --cudart static -o $@.tmp $(CUDA_SRC) \
-	    > $(BUILD)/neap_cuda.log 2>&1 && mv $@.tmp $@ || { grep -i "error" $(BUILD)/neap_cuda.log; rm -f $@.tmp; exit 1; }
+	$(Q)$(NVCC) $(CUDA_ARCH_FLAGS) -Xlinker --no-undefined -shared --cudart static -o $@.tmp $(CUDA_OBJ) -ldl && cat $(CUDA_OBJ:%=%.log) > $(BUILD)/neap_cuda.log && mv $@.tmp $@
+
+# The same sources as plain C over the fiber shim: the whole backend without a GPU, for the specs (NEAP_CUDA_SHIM).
+$(BUILD)/neap_cuda_shim.so: $(CUDA_SRC) spec/c/shim_cuda.c $(wildcard kernels/cuda/*.h kernels/*.h spec/c/shim*.h)
+	@mkdir -p $(@D)
+	@echo "  shim $@"
+	$(Q)$(CC) -D_GNU_SOURCE -I. -std=gnu11 -O2 -g -ffp-contract=off -fPIC -fvisibility=hidden -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter \
+	    $(if $(filter-out thread,$(SANITIZER)),-fsanitize=$(SANITIZER)) -shared -o $@ -x c $(CUDA_SRC) spec/c/shim_cuda.c -x none -lm -lpthread -ldl
 
 # Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).
 $(BUILD)/embed.s: host/embed.sh $(EMBEDDED)

@@ -1,22 +1,20 @@
 /* cuda.c: finding and opening neap_cuda.so: NEAP_CUDA names the file, else beside the executable, in ../lib/neap, or where the loader looks. It is
-   tried only if libcuda.so.1 opens, so that a machine without a driver pays one failed dlopen, once. */
+   tried only if libcuda.so.1 opens, so that a machine without a driver pays one failed dlopen, once. NEAP_CUDA_SHIM names the specs' stand-in, which
+   needs no driver. */
 #include "host/cuda.h"
+#include "kernels/cuda/entry.h"
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-typedef struct neap_cuda_entry {
-    const neap_kernels *kernels;
-    const char *(*error)(void);
-} neap_cuda_entry;
-
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static neap_cuda_entry entry; /* set once, then read only */
 static char why[256] = "not tried";
-static int driver; /* libcuda.so.1 opened */
+static atomic_int started; /* the device is up */
 
 static void *open_backend(void) {
     char path[4096], exe[4000];
@@ -68,26 +66,32 @@ static void find(void) {
         snprintf(why, sizeof why, "switched off by NEAP_CUDA=off");
         return;
     }
-    void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!cuda) {
-        snprintf(why, sizeof why, "there is no NVIDIA driver here (libcuda.so.1 does not open)");
-        return;
+    const char *shim = getenv("NEAP_CUDA_SHIM");
+    void *so = NULL;
+    if (shim && *shim) {
+        so = dlopen(shim, RTLD_NOW | RTLD_LOCAL);
+    } else {
+        if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
+            snprintf(why, sizeof why, "there is no NVIDIA driver here (libcuda.so.1 does not open)");
+            return;
+        }
+        so = open_backend();
     }
-    driver = 1;
-    void *so = open_backend();
     if (!so) {
         snprintf(why, sizeof why, "neap_cuda.so does not open: %s", dlerror());
         return;
     }
     int (*start)(uint32_t, neap_cuda_entry *) = (int (*)(uint32_t, neap_cuda_entry *))dlsym(so, "neap_cuda_open");
     if (!start) snprintf(why, sizeof why, "neap_cuda.so is of another kind: it has no entry point");
-    else if (start(NEAP_KERNELS_ABI, &entry)) {
+    else if (start(NEAP_CUDA_ABI, &entry)) {
         snprintf(why, sizeof why, "%s", entry.error ? entry.error() : "neap_cuda.so does not start");
         entry.kernels = NULL;
     } else if (!self_check(entry.kernels)) {
         snprintf(why, sizeof why, "the GPU does not give the CPU's bits (%s): it is not used", entry.error());
         entry.kernels = NULL;
     }
+    if (!entry.kernels) entry.device = NULL;
+    atomic_store(&started, entry.kernels != NULL);
 }
 
 const neap_kernels *neap_cuda_kernels(void) {
@@ -95,11 +99,16 @@ const neap_kernels *neap_cuda_kernels(void) {
     return entry.kernels;
 }
 
+const neap_device *neap_cuda_device(void) {
+    pthread_once(&once, find);
+    return entry.device;
+}
+
 const char *neap_cuda_error(void) { return entry.kernels && entry.error ? entry.error() : why; }
 
-/* One small model is about 3 times faster on a large GPU than on a core, a fleet hundreds of times; a context costs 0.4 s. */
+/* A context costs about 0.4 s and one small model gains little, so a first job must be large: 2e11 operations (a few seconds of one core) over at least
+   16 models, or 4e12 for fewer, which leave most of the chip idle. With the context up, a hundredth of that: then a call costs its copies only. */
 int neap_cuda_worth(double flop, size_t models) {
-    if (flop < 2e11 || (models < 16 && flop < 4e12)) return 0;
-    pthread_once(&once, find);
-    return driver && entry.kernels != NULL;
+    double enough = models < 16 ? 4e12 : 2e11;
+    return flop >= (atomic_load(&started) ? enough / 100 : enough) && neap_cuda_kernels() != NULL;
 }

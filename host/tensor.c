@@ -1,5 +1,6 @@
 /* tensor.c: storage, views and element access of neap_tensor. Arithmetic is in tensor_math.c, reductions in tensor_reduce.c. */
 #include "host/tensor.h"
+#include "kernels/elementwise.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,21 +46,33 @@ int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *sh
     s->data = data;
     s->release = release;
     s->ud = ud;
+    s->device = NULL;
     out->storage = s;
     out->dtype = t;
     return 0;
 }
 
-int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape) {
+int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape) { return neap_tensor_new_on(out, NULL, t, dims, shape); }
+
+int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape) {
     memset(out, 0, sizeof *out);
     int64_t count = layout(out, dims, shape);
     if (count < 0) return NEAP_ERR_INVALID;
     size_t bytes = ((size_t)count * types[t].size + 127) / 64 * 64; /* a spare line: lanes may read past the end */
-    void *data = aligned_alloc(64, bytes);
-    if (!data) return NEAP_ERR_MEMORY;
-    memset(data, 0, bytes);
-    int rc = neap_tensor_wrap(out, t, dims, shape, data, NULL, NULL);
-    if (rc) free(data);
+    void *data = NULL;
+    int rc = 0;
+    if (device) {
+        rc = device->alloc(&data, bytes);
+        if (!rc) rc = device->zero(data, bytes);
+    } else {
+        data = aligned_alloc(64, bytes);
+        if (!data) return NEAP_ERR_MEMORY;
+        memset(data, 0, bytes);
+    }
+    if (!rc) rc = neap_tensor_wrap(out, t, dims, shape, data, NULL, NULL);
+    if (!rc) out->storage->device = device;
+    else if (device) device->release(data);
+    else free(data);
     return rc;
 }
 
@@ -72,25 +85,30 @@ void neap_tensor_unref(neap_tensor *t) {
     neap_storage *s = t->storage;
     t->storage = NULL;
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
-    if (s->release) s->release(s->data, s->ud);
+    if (s->device) s->device->release(s->data);
+    else if (s->release) s->release(s->data, s->ud);
     else free(s->data);
     free(s);
 }
 
 int neap_tensor_clone(neap_tensor *out, const neap_tensor *t) {
     neap_tensor c;
-    int rc = neap_tensor_new(&c, t->dtype, t->dims, t->shape);
-    if (!rc) rc = neap_tensor_copy(&c, t);
-    if (!rc) *out = c;
+    int rc = neap_tensor_new_on(&c, neap_tensor_device(t), t->dtype, t->dims, t->shape);
+    if (rc) return rc;
+    rc = neap_tensor_copy(&c, t);
+    if (rc) neap_tensor_unref(&c);
+    else *out = c;
     return rc;
 }
 
 int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype) {
     neap_tensor c;
     if (dtype == t->dtype) return neap_tensor_contiguous(out, t);
-    int rc = neap_tensor_new(&c, dtype, t->dims, t->shape);
-    if (!rc) rc = neap_tensor_copy(&c, t);
-    if (!rc) *out = c;
+    int rc = neap_tensor_new_on(&c, neap_tensor_device(t), dtype, t->dims, t->shape);
+    if (rc) return rc;
+    rc = neap_tensor_copy(&c, t);
+    if (rc) neap_tensor_unref(&c);
+    else *out = c;
     return rc;
 }
 
@@ -138,9 +156,8 @@ int neap_tensor_same_shape(const neap_tensor *a, const neap_tensor *b) {
 
 void *neap_tensor_data(const neap_tensor *t) { return (char *)t->storage->data + t->offset * (int64_t)types[t->dtype].size; }
 
-double neap_tensor_get(const neap_tensor *t, int64_t at) {
-    const void *p = t->storage->data;
-    switch (t->dtype) {
+static double get(neap_dtype dtype, const void *p, int64_t at) {
+    switch (dtype) {
     case NEAP_U8: return ((const uint8_t *)p)[at];
     case NEAP_I64: return (double)((const int64_t *)p)[at];
     case NEAP_F32: return ((const float *)p)[at];
@@ -148,12 +165,8 @@ double neap_tensor_get(const neap_tensor *t, int64_t at) {
     }
 }
 
-/* C leaves out-of-range conversions undefined: NaN becomes 0, the rest is clamped. */
-static int64_t to_int(double v, double lo, double hi, int64_t top) { return v != v ? 0 : v <= lo ? (int64_t)lo : v >= hi ? top : (int64_t)v; }
-
-void neap_tensor_put(const neap_tensor *t, int64_t at, double v) {
-    void *p = t->storage->data;
-    switch (t->dtype) {
+static void put(neap_dtype dtype, void *p, int64_t at, double v) {
+    switch (dtype) {
     case NEAP_U8: ((uint8_t *)p)[at] = (uint8_t)to_int(v, 0, 255, 255); break;
     case NEAP_I64: ((int64_t *)p)[at] = to_int(v, -0x1p63, 0x1p63, INT64_MAX); break;
     case NEAP_F32: ((float *)p)[at] = (float)v; break;
@@ -161,13 +174,43 @@ void neap_tensor_put(const neap_tensor *t, int64_t at, double v) {
     }
 }
 
+/* One element of a device tensor, to or from a small buffer; a failed device reads as zero. */
+static void *fetch(const neap_tensor *t, int64_t at, int64_t *room) {
+    *room = 0;
+    t->storage->device->get(room, (const char *)t->storage->data + at * (int64_t)types[t->dtype].size, types[t->dtype].size);
+    return room;
+}
+
+static void send(const neap_tensor *t, int64_t at, const int64_t *room) {
+    t->storage->device->put((char *)t->storage->data + at * (int64_t)types[t->dtype].size, room, types[t->dtype].size);
+}
+
+double neap_tensor_get(const neap_tensor *t, int64_t at) {
+    int64_t room;
+    if (t->storage->device) return get(t->dtype, fetch(t, at, &room), 0);
+    return get(t->dtype, t->storage->data, at);
+}
+
+void neap_tensor_put(const neap_tensor *t, int64_t at, double v) {
+    int64_t room = 0;
+    if (!t->storage->device) {
+        put(t->dtype, t->storage->data, at, v);
+        return;
+    }
+    put(t->dtype, &room, 0, v);
+    send(t, at, &room);
+}
+
 int64_t neap_tensor_get_int(const neap_tensor *t, int64_t at) {
-    return t->dtype == NEAP_I64 ? ((const int64_t *)t->storage->data)[at] : to_int(neap_tensor_get(t, at), -0x1p63, 0x1p63, INT64_MAX);
+    int64_t room;
+    if (t->dtype != NEAP_I64) return to_int(neap_tensor_get(t, at), -0x1p63, 0x1p63, INT64_MAX);
+    return t->storage->device ? *(int64_t *)fetch(t, at, &room) : ((const int64_t *)t->storage->data)[at];
 }
 
 void neap_tensor_put_int(const neap_tensor *t, int64_t at, int64_t v) {
-    if (t->dtype == NEAP_I64) ((int64_t *)t->storage->data)[at] = v;
-    else neap_tensor_put(t, at, (double)v);
+    if (t->dtype != NEAP_I64) neap_tensor_put(t, at, (double)v);
+    else if (t->storage->device) send(t, at, &v);
+    else ((int64_t *)t->storage->data)[at] = v;
 }
 
 const char *neap_tensor_shape_text(const neap_tensor *t, char *buf, size_t size) {

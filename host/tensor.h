@@ -10,11 +10,8 @@
 #include <stdint.h>
 #include <stdatomic.h>
 #include "host/err.h"
+#include "kernels/device.h"
 #include "kernels/kernels.h"
-
-#define NEAP_MAX_DIMS 8
-
-typedef enum neap_dtype { NEAP_U8, NEAP_I64, NEAP_F32, NEAP_F64, NEAP_DTYPES } neap_dtype; /* in order of promotion */
 
 typedef struct neap_storage {
     atomic_int refs;
@@ -22,6 +19,7 @@ typedef struct neap_storage {
     void *data;                            /* 64-byte aligned when ours */
     void (*release)(void *data, void *ud); /* foreign memory: how to give it back; NULL: ours */
     void *ud;
+    const neap_device *device; /* NULL: the cpu; else data is that device's, and only its functions touch it */
 } neap_storage;
 
 typedef struct neap_tensor {
@@ -38,6 +36,7 @@ size_t neap_dtype_size(neap_dtype t);
 
 /* ---- making ---- */
 int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape); /* zeroed */
+int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape);
 /* Around memory that stays the caller's until release(data, ud); contiguous. */
 int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape, void *data, void (*release)(void *, void *), void *ud);
 neap_tensor neap_tensor_ref(const neap_tensor *t);
@@ -45,9 +44,21 @@ void neap_tensor_unref(neap_tensor *t);                                         
 int neap_tensor_clone(neap_tensor *out, const neap_tensor *t);                  /* a contiguous copy */
 int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype); /* contiguous, converted; a reference if nothing changes */
 int neap_tensor_contiguous(neap_tensor *out, const neap_tensor *t);             /* itself (a reference) if it is already */
+int neap_tensor_to(neap_tensor *out, const neap_tensor *t, const neap_device *device); /* contiguous on that device; itself if it is there already */
 int neap_tensor_rand(neap_tensor *t, uint64_t seed, int normal);                /* fills t: uniform [0,1) or standard normal */
 
-/* ---- looking ---- */
+/* ---- devices (tensor_device.c): operands of one operation lie on one device; a single number (0 dimensions) may stay on the cpu ---- */
+const neap_device *neap_tensor_device(const neap_tensor *t);
+const char *neap_tensor_device_name(const neap_tensor *t); /* "cpu", "cuda" */
+/* The device of an operation on n operands into *device. NEAP_ERR_INVALID: they lie on different ones. */
+int neap_tensor_device_of(const neap_tensor *const *t, int n, const neap_device **device);
+int neap_tensor_device_map(int kind, int op, const neap_tensor *out, const neap_tensor *a, const neap_tensor *b, const neap_tensor *c);
+int neap_tensor_device_take(const neap_tensor *out, const neap_tensor *t, const neap_tensor *index); /* all on one device, index checked */
+int neap_tensor_device_copy(const neap_tensor *to, const neap_tensor *from); /* of one shape, at least one of them on a device */
+int neap_tensor_device_reduce(const neap_tensor *out, int red, const neap_tensor *t, int dim); /* dim -1: everything, t contiguous */
+int neap_tensor_device_product(const neap_tensor *out, const neap_tensor *a, const neap_tensor *b, int64_t m, int64_t n, int64_t k);
+
+/* ---- looking; a device's numbers come one by one, each after waiting for it: take neap_tensor_to for many ---- */
 int64_t neap_tensor_count(const neap_tensor *t);
 int neap_tensor_is_contiguous(const neap_tensor *t);
 int neap_tensor_same_shape(const neap_tensor *a, const neap_tensor *b);
@@ -71,7 +82,6 @@ int neap_tensor_reshape(neap_tensor *out, const neap_tensor *t, int dims, const 
 int neap_tensor_expand(neap_tensor *out, const neap_tensor *t, int dims, const int64_t *shape);  /* broadcast: stride 0 */
 
 /* ---- arithmetic (tensor_math.c) ---- */
-enum { NEAP_CMP_EQ, NEAP_CMP_NE, NEAP_CMP_LT, NEAP_CMP_LE, NEAP_CMP_GT, NEAP_CMP_GE };
 int neap_tensor_copy(const neap_tensor *to, const neap_tensor *from); /* broadcasts, converts */
 int neap_tensor_fill(const neap_tensor *t, double v);
 int neap_tensor_broadcast(const neap_tensor *a, const neap_tensor *b, int *dims, int64_t *shape); /* 0 or NEAP_ERR_SHAPE */
@@ -86,7 +96,6 @@ int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *
 int neap_tensor_matmul(neap_tensor *out, const neap_tensor *a, const neap_tensor *b, int threads); /* [m x k][k x n], or with vectors */
 
 /* ---- reductions (tensor_reduce.c) ---- */
-enum { NEAP_SUM, NEAP_MEAN, NEAP_MIN, NEAP_MAX, NEAP_VAR, NEAP_STD, NEAP_NORM, NEAP_ARGMIN, NEAP_ARGMAX, NEAP_MEDIAN, NEAP_ANY, NEAP_ALL };
 /* Over everything. Empty input: sum 0, others NaN (arg*: NEAP_ERR_SHAPE). var and std divide by n-1, as torch. */
 int neap_tensor_reduce_all(double *out, int red, const neap_tensor *t);
 int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim, int keep);

@@ -1,6 +1,7 @@
 /* tensor_math.c: element-wise arithmetic with broadcasting, copies, comparisons and matrix products. Everything goes through `walk`: it merges
    dimensions that are laid out alike and hands over runs, so that contiguous float32 reaches the vector kernels as one call. */
 #include "host/tensor.h"
+#include "kernels/elementwise.h"
 #include <math.h>
 #include <string.h>
 
@@ -65,9 +66,10 @@ int neap_tensor_copy(const neap_tensor *to, const neap_tensor *from) {
     int rc = neap_tensor_expand(&wide, from, to->dims, to->shape);
     if (rc) return rc;
     math_job j = {.out = to, .a = &wide};
-    walk(2, (const neap_tensor *[]){to, &wide}, copy_run, &j);
+    if (neap_tensor_device(to) || neap_tensor_device(from)) rc = neap_tensor_device_copy(to, &wide);
+    else walk(2, (const neap_tensor *[]){to, &wide}, copy_run, &j);
     neap_tensor_unref(&wide);
-    return 0;
+    return rc;
 }
 
 int neap_tensor_fill(const neap_tensor *t, double v) {
@@ -93,28 +95,6 @@ int neap_tensor_broadcast(const neap_tensor *a, const neap_tensor *b, int *dims,
 
 /* ---- binary ---- */
 
-static double binary_double(int op, double x, double y) {
-    switch (op) {
-    case NEAP_OP_ADD: return x + y;
-    case NEAP_OP_SUB: return x - y;
-    case NEAP_OP_MUL: return x * y;
-    case NEAP_OP_DIV: return x / y;
-    case NEAP_OP_MIN: return y < x || y != y ? y : x;
-    case NEAP_OP_MAX: return y > x || y != y ? y : x;
-    default: return pow(x, y);
-    }
-}
-
-/* integers wrap around, as in Lua */
-static int64_t binary_int(int op, int64_t x, int64_t y) {
-    switch (op) {
-    case NEAP_OP_ADD: return (int64_t)((uint64_t)x + (uint64_t)y);
-    case NEAP_OP_SUB: return (int64_t)((uint64_t)x - (uint64_t)y);
-    case NEAP_OP_MUL: return (int64_t)((uint64_t)x * (uint64_t)y);
-    case NEAP_OP_MIN: return y < x ? y : x;
-    default: return y > x ? y : x;
-    }
-}
 
 static void binary_run(void *ud, int64_t n, const int64_t *at, const int64_t *step) {
     const math_job *j = ud;
@@ -140,50 +120,6 @@ static void binary_run(void *ud, int64_t n, const int64_t *at, const int64_t *st
             neap_tensor_put(j->out, at[0] + i * step[0],
                             binary_double(j->op, neap_tensor_get(j->a, at[1] + i * step[1]), neap_tensor_get(j->b, at[2] + i * step[2])));
     }
-}
-
-/* Runs fn over `to` and a, b broadcast to its shape. If an operand shares memory with `to` in another layout, it is copied first. */
-static int zip_into(const neap_tensor *to, int op, const neap_tensor *a, const neap_tensor *b, run_fn fn) {
-    const neap_tensor *in[2] = {a, b};
-    neap_tensor wide[2] = {{0}, {0}};
-    int rc = 0;
-    for (int k = 0; k < 2 && !rc; k++) {
-        rc = neap_tensor_expand(&wide[k], in[k], to->dims, to->shape);
-        int same = in[k]->offset == to->offset && !rc && !memcmp(wide[k].stride, to->stride, (size_t)to->dims * sizeof to->stride[0]);
-        if (!rc && in[k]->storage == to->storage && !same) {
-            neap_tensor copy;
-            rc = neap_tensor_clone(&copy, &wide[k]);
-            neap_tensor_unref(&wide[k]);
-            if (!rc) wide[k] = copy;
-        }
-    }
-    if (!rc) {
-        math_job j = {.out = to, .a = &wide[0], .b = &wide[1], .op = op};
-        walk(3, (const neap_tensor *[]){to, &wide[0], &wide[1]}, fn, &j);
-    }
-    neap_tensor_unref(&wide[0]);
-    neap_tensor_unref(&wide[1]);
-    return rc;
-}
-
-static int zip(neap_tensor *out, neap_dtype dtype, int op, const neap_tensor *a, const neap_tensor *b, run_fn fn) {
-    int64_t shape[NEAP_MAX_DIMS];
-    int dims, rc = neap_tensor_broadcast(a, b, &dims, shape);
-    neap_tensor c;
-    if (!rc) rc = neap_tensor_new(&c, dtype, dims, shape);
-    if (rc) return rc;
-    rc = zip_into(&c, op, a, b, fn);
-    if (rc) neap_tensor_unref(&c);
-    else *out = c;
-    return rc;
-}
-
-int neap_tensor_binary_into(const neap_tensor *to, int op, const neap_tensor *a, const neap_tensor *b) { return zip_into(to, op, a, b, binary_run); }
-
-int neap_tensor_binary(neap_tensor *out, int op, const neap_tensor *a, const neap_tensor *b) {
-    neap_dtype t = a->dtype > b->dtype ? a->dtype : b->dtype;
-    if (t < NEAP_F32 && (op == NEAP_OP_DIV || op == NEAP_OP_POW)) t = NEAP_F32;
-    return zip(out, t, op, a, b, binary_run);
 }
 
 static void compare_run(void *ud, int64_t n, const int64_t *at, const int64_t *step) {
@@ -212,33 +148,58 @@ static void compare_run(void *ud, int64_t n, const int64_t *at, const int64_t *s
     }
 }
 
+/* Runs fn over `to` and a, b broadcast to its shape. If an operand shares memory with `to` in another layout, it is copied first. */
+static int zip_into(const neap_tensor *to, int op, const neap_tensor *a, const neap_tensor *b, run_fn fn) {
+    const neap_tensor *in[2] = {a, b};
+    const neap_device *device;
+    neap_tensor wide[2] = {{0}, {0}};
+    int rc = neap_tensor_device_of((const neap_tensor *[]){to, a, b}, 3, &device);
+    if (!rc && device != neap_tensor_device(to)) rc = NEAP_ERR_INVALID; /* a single number on the cpu cannot take a device's result */
+    for (int k = 0; k < 2 && !rc; k++) {
+        rc = neap_tensor_expand(&wide[k], in[k], to->dims, to->shape);
+        int same = in[k]->offset == to->offset && !rc && !memcmp(wide[k].stride, to->stride, (size_t)to->dims * sizeof to->stride[0]);
+        if (!rc && in[k]->storage == to->storage && !same) {
+            neap_tensor copy;
+            rc = neap_tensor_clone(&copy, &wide[k]);
+            neap_tensor_unref(&wide[k]);
+            if (!rc) wide[k] = copy;
+        }
+    }
+    if (!rc) {
+        math_job j = {.out = to, .a = &wide[0], .b = &wide[1], .op = op};
+        if (device) rc = neap_tensor_device_map(fn == compare_run ? NEAP_MAP_COMPARE : NEAP_MAP_BINARY, op, to, &wide[0], &wide[1], NULL);
+        else walk(3, (const neap_tensor *[]){to, &wide[0], &wide[1]}, fn, &j);
+    }
+    neap_tensor_unref(&wide[0]);
+    neap_tensor_unref(&wide[1]);
+    return rc;
+}
+
+static int zip(neap_tensor *out, neap_dtype dtype, int op, const neap_tensor *a, const neap_tensor *b, run_fn fn) {
+    int64_t shape[NEAP_MAX_DIMS];
+    const neap_device *device;
+    int dims, rc = neap_tensor_broadcast(a, b, &dims, shape);
+    neap_tensor c;
+    if (!rc) rc = neap_tensor_device_of((const neap_tensor *[]){a, b}, 2, &device);
+    if (!rc) rc = neap_tensor_new_on(&c, device, dtype, dims, shape);
+    if (rc) return rc;
+    rc = zip_into(&c, op, a, b, fn);
+    if (rc) neap_tensor_unref(&c);
+    else *out = c;
+    return rc;
+}
+
+int neap_tensor_binary_into(const neap_tensor *to, int op, const neap_tensor *a, const neap_tensor *b) { return zip_into(to, op, a, b, binary_run); }
+
+int neap_tensor_binary(neap_tensor *out, int op, const neap_tensor *a, const neap_tensor *b) {
+    neap_dtype t = a->dtype > b->dtype ? a->dtype : b->dtype;
+    if (t < NEAP_F32 && (op == NEAP_OP_DIV || op == NEAP_OP_POW)) t = NEAP_F32;
+    return zip(out, t, op, a, b, binary_run);
+}
+
 int neap_tensor_compare(neap_tensor *out, int cmp, const neap_tensor *a, const neap_tensor *b) { return zip(out, NEAP_U8, cmp, a, b, compare_run); }
 
 /* ---- unary ---- */
-
-static double unary_double(int op, double x) {
-    switch (op) {
-    case NEAP_OP_NEG: return -x;
-    case NEAP_OP_ABS: return fabs(x);
-    case NEAP_OP_SQRT: return sqrt(x);
-    case NEAP_OP_SQUARE: return x * x;
-    case NEAP_OP_EXP: return exp(x);
-    case NEAP_OP_LOG: return log(x);
-    case NEAP_OP_TANH: return tanh(x);
-    case NEAP_OP_SIGMOID: return 1.0 / (1.0 + exp(-x));
-    case NEAP_OP_RELU: return 0.0 > x ? 0.0 : x;
-    case NEAP_OP_GELU: return x * 0.5 * erfc(-x * 0.70710678118654752);
-    case NEAP_OP_SIN: return sin(x);
-    case NEAP_OP_COS: return cos(x);
-    case NEAP_OP_FLOOR: return floor(x);
-    case NEAP_OP_CEIL: return ceil(x);
-    case NEAP_OP_ROUND: return rint(x);
-    case NEAP_OP_ASINH: return asinh(x);
-    case NEAP_OP_SIGN: return x > 0 ? 1.0 : x < 0 ? -1.0 : x;
-    case NEAP_OP_LOG1P: return log1p(x);
-    default: return expm1(x);
-    }
-}
 
 static void unary_run(void *ud, int64_t n, const int64_t *at, const int64_t *step) {
     const math_job *j = ud;
@@ -252,6 +213,8 @@ static void unary_run(void *ud, int64_t n, const int64_t *at, const int64_t *ste
 int neap_tensor_unary_into(const neap_tensor *to, int op, const neap_tensor *a) {
     math_job j = {.out = to, .a = a, .op = op};
     if (!neap_tensor_same_shape(to, a)) return NEAP_ERR_SHAPE;
+    if (neap_tensor_device(to) != neap_tensor_device(a)) return NEAP_ERR_INVALID;
+    if (neap_tensor_device(to)) return neap_tensor_device_map(NEAP_MAP_UNARY, op, to, a, NULL, NULL);
     walk(2, (const neap_tensor *[]){to, a}, unary_run, &j);
     return 0;
 }
@@ -260,10 +223,12 @@ int neap_tensor_unary(neap_tensor *out, int op, const neap_tensor *a) {
     int keeps = op == NEAP_OP_NEG || op == NEAP_OP_ABS || op == NEAP_OP_SQUARE || op == NEAP_OP_SIGN || op == NEAP_OP_RELU || op == NEAP_OP_FLOOR ||
                 op == NEAP_OP_CEIL || op == NEAP_OP_ROUND;
     neap_tensor c;
-    int rc = neap_tensor_new(&c, a->dtype >= NEAP_F32 || keeps ? a->dtype : NEAP_F32, a->dims, a->shape);
+    int rc = neap_tensor_new_on(&c, neap_tensor_device(a), a->dtype >= NEAP_F32 || keeps ? a->dtype : NEAP_F32, a->dims, a->shape);
     if (rc) return rc;
-    *out = c;
-    return neap_tensor_unary_into(out, op, a);
+    rc = neap_tensor_unary_into(&c, op, a);
+    if (rc) neap_tensor_unref(&c);
+    else *out = c;
+    return rc;
 }
 
 /* ---- choosing and joining ---- */
@@ -283,14 +248,17 @@ int neap_tensor_where(neap_tensor *out, const neap_tensor *cond, const neap_tens
     neap_tensor both = {0}, c, wide[3] = {{0}, {0}, {0}};
     const neap_tensor *in[3] = {a, b, cond};
     int64_t shape[NEAP_MAX_DIMS];
+    const neap_device *device;
     int dims, rc = neap_tensor_broadcast(a, b, &both.dims, both.shape);
     if (!rc) rc = neap_tensor_broadcast(&both, cond, &dims, shape);
-    if (!rc) rc = neap_tensor_new(&c, a->dtype > b->dtype ? a->dtype : b->dtype, dims, shape);
+    if (!rc) rc = neap_tensor_device_of(in, 3, &device);
+    if (!rc) rc = neap_tensor_new_on(&c, device, a->dtype > b->dtype ? a->dtype : b->dtype, dims, shape);
     if (rc) return rc;
     for (int k = 0; k < 3 && !rc; k++) rc = neap_tensor_expand(&wide[k], in[k], dims, shape);
     if (!rc) {
         math_job j = {.out = &c, .a = &wide[0], .b = &wide[1], .c = &wide[2]};
-        walk(4, (const neap_tensor *[]){&c, &wide[0], &wide[1], &wide[2]}, where_run, &j);
+        if (device) rc = neap_tensor_device_map(NEAP_MAP_WHERE, 0, &c, &wide[0], &wide[1], &wide[2]);
+        else walk(4, (const neap_tensor *[]){&c, &wide[0], &wide[1], &wide[2]}, where_run, &j);
     }
     for (int k = 0; k < 3; k++) neap_tensor_unref(&wide[k]);
     if (rc) neap_tensor_unref(&c);
@@ -307,12 +275,13 @@ int neap_tensor_cat(neap_tensor *out, const neap_tensor *list, int n, int dim) {
     shape[dim] = 0;
     for (int i = 0; i < n; i++) {
         if (list[i].dims != list[0].dims) return NEAP_ERR_SHAPE;
+        if (neap_tensor_device(&list[i]) != neap_tensor_device(&list[0])) return NEAP_ERR_INVALID;
         for (int k = 0; k < list[0].dims; k++)
             if (k != dim && list[i].shape[k] != shape[k]) return NEAP_ERR_SHAPE;
         shape[dim] += list[i].shape[dim];
         if (list[i].dtype > dtype) dtype = list[i].dtype;
     }
-    int rc = neap_tensor_new(&c, dtype, list[0].dims, shape);
+    int rc = neap_tensor_new_on(&c, neap_tensor_device(&list[0]), dtype, list[0].dims, shape);
     if (rc) return rc;
     for (int i = 0; i < n && !rc; i++) {
         rc = neap_tensor_slice(&part, &c, dim, at, list[i].shape[dim], 1);
@@ -326,27 +295,41 @@ int neap_tensor_cat(neap_tensor *out, const neap_tensor *list, int n, int dim) {
     return rc;
 }
 
-int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *index) {
-    neap_tensor c, from, to;
-    int64_t shape[NEAP_MAX_DIMS], n = index->dims == 1 ? index->shape[0] : 0;
-    if (index->dims != 1 || t->dims < 1) return NEAP_ERR_SHAPE;
+/* The index, checked, as the cpu sees it, and where t lies. */
+static int take_index(neap_tensor *index, neap_tensor *there, const neap_tensor *given, const neap_tensor *t) {
+    if (given->dims != 1 || t->dims < 1) return NEAP_ERR_SHAPE;
+    int rc = neap_tensor_to(index, given, NULL);
+    for (int64_t i = 0; !rc && i < given->shape[0]; i++) {
+        int64_t at = neap_tensor_get_int(index, index->offset + i * index->stride[0]);
+        if (at < 0 || at >= t->shape[0]) rc = NEAP_ERR_INVALID, neap_tensor_unref(index);
+    }
+    if (!rc && (rc = neap_tensor_to(there, index, neap_tensor_device(t)))) neap_tensor_unref(index);
+    return rc;
+}
+
+int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *given) {
+    neap_tensor c, from, to, index, there;
+    int64_t shape[NEAP_MAX_DIMS], n = given->dims == 1 ? given->shape[0] : 0;
+    int rc = take_index(&index, &there, given, t);
+    if (rc) return rc;
     memcpy(shape, t->shape, sizeof shape);
     shape[0] = n;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = neap_tensor_get_int(index, index->offset + i * index->stride[0]);
-        if (at < 0 || at >= t->shape[0]) return NEAP_ERR_INVALID;
+    rc = neap_tensor_new_on(&c, neap_tensor_device(t), t->dtype, t->dims, shape);
+    if (!rc && neap_tensor_device(t)) {
+        rc = neap_tensor_device_take(&c, t, &there);
+    } else if (!rc) {
+        for (int64_t i = 0; i < n; i++) {
+            neap_tensor_select(&from, t, 0, neap_tensor_get_int(&index, index.offset + i * index.stride[0]));
+            neap_tensor_select(&to, &c, 0, i);
+            neap_tensor_copy(&to, &from);
+            neap_tensor_unref(&from);
+            neap_tensor_unref(&to);
+        }
     }
-    int rc = neap_tensor_new(&c, t->dtype, t->dims, shape);
-    if (rc) return rc;
-    for (int64_t i = 0; i < n; i++) {
-        neap_tensor_select(&from, t, 0, neap_tensor_get_int(index, index->offset + i * index->stride[0]));
-        neap_tensor_select(&to, &c, 0, i);
-        neap_tensor_copy(&to, &from);
-        neap_tensor_unref(&from);
-        neap_tensor_unref(&to);
-    }
-    *out = c;
-    return 0;
+    neap_tensor_unref(&index);
+    neap_tensor_unref(&there);
+    if (!rc) *out = c;
+    return rc;
 }
 
 /* ---- matrix product ---- */
@@ -354,17 +337,21 @@ int neap_tensor_take(neap_tensor *out, const neap_tensor *t, const neap_tensor *
 int neap_tensor_matmul(neap_tensor *out, const neap_tensor *a, const neap_tensor *b, int threads) {
     if (a->dims < 1 || a->dims > 2 || b->dims < 1 || b->dims > 2) return NEAP_ERR_SHAPE;
     int64_t m = a->dims == 2 ? a->shape[0] : 1, k = a->shape[a->dims - 1], n = b->dims == 2 ? b->shape[1] : 1, shape[2];
+    const neap_device *device = neap_tensor_device(a);
     if (b->shape[0] != k) return NEAP_ERR_SHAPE;
+    if (device != neap_tensor_device(b)) return NEAP_ERR_INVALID;
     if (m > INT32_MAX || n > INT32_MAX || k > INT32_MAX) return NEAP_ERR_INVALID;
     neap_dtype dtype = a->dtype > b->dtype ? a->dtype : b->dtype;
     int dims = 0;
     if (a->dims == 2) shape[dims++] = m;
     if (b->dims == 2) shape[dims++] = n;
     neap_tensor c;
-    int rc = neap_tensor_new(&c, dtype < NEAP_F32 ? NEAP_F32 : dtype, dims, shape);
+    int rc = neap_tensor_new_on(&c, device, dtype < NEAP_F32 ? NEAP_F32 : dtype, dims, shape);
     if (rc) return rc;
     int64_t ar = a->dims == 2 ? a->stride[0] : 0, ac = a->stride[a->dims - 1], br = b->stride[0], bc = b->dims == 2 ? b->stride[1] : 0;
-    if (c.dtype == NEAP_F32 && a->dtype == NEAP_F32 && b->dtype == NEAP_F32) {
+    if (device) {
+        rc = neap_tensor_device_product(&c, a, b, m, n, k);
+    } else if (c.dtype == NEAP_F32 && a->dtype == NEAP_F32 && b->dtype == NEAP_F32) {
         rc = neap_kernels_cpu()->gemm((int)m, (int)n, (int)k, neap_tensor_data(a), ar, ac, neap_tensor_data(b), br, bc, neap_tensor_data(&c), n,
                                       threads);
     } else {

@@ -65,10 +65,13 @@ static double reduce_run(int red, double *v, int64_t n) {
 
 /* All elements in row order as double; the caller frees. NULL: no memory. */
 static double *all_values(const neap_tensor *t, int64_t *n) {
-    neap_tensor flat;
+    neap_tensor here, flat;
     *n = neap_tensor_count(t);
+    if (neap_tensor_to(&here, t, NULL)) return NULL;
     double *v = malloc((size_t)(*n ? *n : 1) * sizeof *v);
-    if (!v || neap_tensor_contiguous(&flat, t)) {
+    int rc = v ? neap_tensor_contiguous(&flat, &here) : -1;
+    neap_tensor_unref(&here);
+    if (rc) {
         free(v);
         return NULL;
     }
@@ -77,9 +80,25 @@ static double *all_values(const neap_tensor *t, int64_t *n) {
     return v;
 }
 
+/* Over everything on the device; the one number comes back. */
+static int reduce_there(double *out, int red, const neap_tensor *t) {
+    neap_tensor flat, one;
+    int rc = neap_tensor_contiguous(&flat, t);
+    if (rc) return rc;
+    rc = neap_tensor_new_on(&one, neap_tensor_device(t), NEAP_F64, 0, NULL);
+    if (!rc) {
+        rc = neap_tensor_device_reduce(&one, red, &flat, -1);
+        if (!rc) rc = neap_tensor_device(t)->get(out, neap_tensor_data(&one), sizeof *out);
+        neap_tensor_unref(&one);
+    }
+    neap_tensor_unref(&flat);
+    return rc;
+}
+
 int neap_tensor_reduce_all(double *out, int red, const neap_tensor *t) {
     int64_t n = neap_tensor_count(t);
     if (n == 0 && (red == NEAP_ARGMIN || red == NEAP_ARGMAX)) return NEAP_ERR_SHAPE;
+    if (neap_tensor_device(t) && n && red != NEAP_MEDIAN) return reduce_there(out, red, t);
     if (t->dtype == NEAP_F32 && n && neap_tensor_is_contiguous(t) &&
         (red == NEAP_SUM || red == NEAP_MEAN || red == NEAP_NORM || red == NEAP_MIN || red == NEAP_MAX)) {
         int op = red == NEAP_MIN ? NEAP_RED_MIN : red == NEAP_MAX ? NEAP_RED_MAX : red == NEAP_NORM ? NEAP_RED_SUMSQ : NEAP_RED_SUM;
@@ -94,8 +113,23 @@ int neap_tensor_reduce_all(double *out, int red, const neap_tensor *t) {
     return 0;
 }
 
+/* What the device's table lacks: on a copy here, the result goes back. */
+static int reduce_here(neap_tensor *out, int red, const neap_tensor *t, int dim, int keep) {
+    neap_tensor here, result;
+    int rc = neap_tensor_to(&here, t, NULL);
+    if (rc) return rc;
+    rc = neap_tensor_reduce(&result, red, &here, dim, keep);
+    neap_tensor_unref(&here);
+    if (rc) return rc;
+    rc = neap_tensor_to(out, &result, neap_tensor_device(t));
+    neap_tensor_unref(&result);
+    return rc;
+}
+
 int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim, int keep) {
+    const neap_device *device = neap_tensor_device(t);
     if (dim < 0 || dim >= t->dims) return NEAP_ERR_INVALID;
+    if (device && (red == NEAP_MEDIAN || t->shape[dim] == 0)) return reduce_here(out, red, t, dim, keep);
     int64_t shape[NEAP_MAX_DIMS], n = t->shape[dim], count[NEAP_MAX_DIMS] = {0};
     int arg = red == NEAP_ARGMIN || red == NEAP_ARGMAX, logic = red == NEAP_ANY || red == NEAP_ALL;
     int integral = t->dtype <= NEAP_I64 && (red == NEAP_SUM || red == NEAP_MIN || red == NEAP_MAX);
@@ -104,7 +138,7 @@ int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim,
     shape[dim] = 1;
     neap_tensor c;
     neap_dtype dtype = arg || integral ? NEAP_I64 : logic ? NEAP_U8 : t->dtype < NEAP_F32 ? NEAP_F32 : t->dtype;
-    int rc = neap_tensor_new(&c, dtype, t->dims, shape);
+    int rc = neap_tensor_new_on(&c, device, dtype, t->dims, shape);
     double *v = malloc((size_t)(n ? n : 1) * sizeof *v);
     if (rc || !v) {
         if (!rc) neap_tensor_unref(&c);
@@ -112,7 +146,12 @@ int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim,
         return rc ? rc : NEAP_ERR_MEMORY;
     }
     int64_t total = neap_tensor_count(&c), at = t->offset;
-    for (int64_t k = 0; k < total; k++) {
+    if (device && (rc = neap_tensor_device_reduce(&c, red, t, dim))) {
+        neap_tensor_unref(&c);
+        free(v);
+        return rc;
+    }
+    for (int64_t k = 0; !device && k < total; k++) {
         load(t, at, t->stride[dim], n, v);
         neap_tensor_put(&c, k, reduce_run(red, v, n));
         for (int d = t->dims - 1; d >= 0; d--) {
@@ -160,8 +199,31 @@ static int compare_keyed_down(const void *a, const void *b) {
     return c ? c : (x->at > y->at) - (x->at < y->at);
 }
 
+/* Moves a result to where its operand lies. */
+static int send_back(neap_tensor *t, const neap_device *device) {
+    neap_tensor there;
+    int rc = neap_tensor_to(&there, t, device);
+    neap_tensor_unref(t);
+    if (!rc) *t = there;
+    return rc;
+}
+
+static int sort_here(neap_tensor *out, neap_tensor *index, const neap_tensor *t, int descending) {
+    neap_tensor here;
+    int rc = neap_tensor_to(&here, t, NULL);
+    if (rc) return rc;
+    rc = neap_tensor_sort(out, index, &here, descending);
+    neap_tensor_unref(&here);
+    if (rc) return rc;
+    rc = send_back(out, neap_tensor_device(t));
+    if (index && rc) neap_tensor_unref(index);
+    else if (index && (rc = send_back(index, neap_tensor_device(t)))) neap_tensor_unref(out);
+    return rc;
+}
+
 int neap_tensor_sort(neap_tensor *out, neap_tensor *index, const neap_tensor *t, int descending) {
     if (t->dims != 1) return NEAP_ERR_SHAPE;
+    if (neap_tensor_device(t)) return sort_here(out, index, t, descending);
     int64_t n = t->shape[0];
     neap_tensor c, order = {0};
     keyed *k = malloc((size_t)(n ? n : 1) * sizeof *k);
@@ -187,7 +249,14 @@ int neap_tensor_sort(neap_tensor *out, neap_tensor *index, const neap_tensor *t,
 
 int neap_tensor_cumsum(neap_tensor *out, const neap_tensor *t, int dim) {
     if (dim < 0 || dim >= t->dims) return NEAP_ERR_INVALID;
-    neap_tensor c;
+    neap_tensor c, here;
+    if (neap_tensor_device(t)) {
+        int failed = neap_tensor_to(&here, t, NULL);
+        if (failed) return failed;
+        failed = neap_tensor_cumsum(out, &here, dim);
+        neap_tensor_unref(&here);
+        return failed ? failed : send_back(out, neap_tensor_device(t));
+    }
     int rc = t->dtype == NEAP_U8 ? neap_tensor_cast(&c, t, NEAP_I64) : neap_tensor_clone(&c, t);
     if (rc) return rc;
     int64_t n = c.shape[dim], inner = c.stride[dim], outer = n ? neap_tensor_count(&c) / n : 0;

@@ -6,6 +6,7 @@
 #ifndef NEAP_FORMULAS_H
 #define NEAP_FORMULAS_H
 #include "kernels/kernels.h"
+#include <math.h>
 
 /* exp(x) for x clamped to [-87, 88]; relative error 1e-7. Splits x = n ln2 + r; 2^n is built from the bits of the rounded n. */
 LANE_FN V f_exp(V x) {
@@ -22,6 +23,14 @@ LANE_FN V f_exp(V x) {
     p = v_fma(p, r, v_set1(0.5f));
     p = v_fma(v_mul(r, r), p, r);
     return v_mul(v_add(p, v_set1(1.0f)), v_pow2(t));
+}
+
+/* exp(x) for any x, for tensors: infinity above 88.73, 0 below -87. */
+LANE_FN V f_exp_wide(V x) {
+    V e = f_exp(x), over = v_set1(INFINITY);
+    e = v_sel(v_lt(v_set1(88.0f), x), v_mul(f_exp(v_set1(88.0f)), f_exp(v_sub(x, v_set1(88.0f)))), e);
+    e = v_sel(v_lt(v_set1(88.73f), x), over, e);
+    return v_sel(v_lt(x, v_set1(-87.0f)), v_set1(0.0f), e);
 }
 
 /* tanh(x); relative error 2e-7. Odd polynomial below 0.65, above it 1 - 2 / (exp(2|x|) + 1). */

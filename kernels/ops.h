@@ -24,23 +24,16 @@
     }                                                                                                                                                \
     break
 
-LANE_FN V ops_exp(V x) {
-    V e = f_exp(x), over = v_set1(INFINITY);
-    e = v_sel(v_lt(v_set1(88.0f), x), v_mul(f_exp(v_set1(88.0f)), f_exp(v_sub(x, v_set1(88.0f)))), e);
-    e = v_sel(v_lt(v_set1(88.73f), x), over, e);
-    return v_sel(v_lt(x, v_set1(-87.0f)), v_set1(0.0f), e);
-}
-
 static void ops_unary(int op, const float *a, float *c, size_t n) {
     switch (op) {
     case NEAP_OP_NEG: OPS_MAP(-x);
     case NEAP_OP_ABS: OPS_MAP(fabsf(x));
     case NEAP_OP_SQRT: OPS_MAP(sqrtf(x));
     case NEAP_OP_SQUARE: OPS_MAP(x * x);
-    case NEAP_OP_EXP: OPS_LANES(ops_exp(x));
+    case NEAP_OP_EXP: OPS_LANES(f_exp_wide(x));
     case NEAP_OP_LOG: OPS_MAP(logf(x));
     case NEAP_OP_TANH: OPS_LANES(f_tanh(x));
-    case NEAP_OP_SIGMOID: OPS_LANES(v_div(v_set1(1.0f), v_add(v_set1(1.0f), ops_exp(v_sub(v_set1(0.0f), x)))));
+    case NEAP_OP_SIGMOID: OPS_LANES(v_div(v_set1(1.0f), v_add(v_set1(1.0f), f_exp_wide(v_sub(v_set1(0.0f), x)))));
     case NEAP_OP_RELU: OPS_LANES(v_max0(x));
     case NEAP_OP_GELU: OPS_LANES(f_gelu(x, &gate));
     case NEAP_OP_SIN: OPS_MAP(sinf(x));

@@ -308,7 +308,7 @@ static int core_one_window(lua_State *L) {
 
 /* matmul(a, b, threads) */
 static int core_matmul(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *b = tensor_check(L, 2);
+    neap_tensor *a = tensor_check_any(L, 1), *b = tensor_check_any(L, 2);
     int threads = (int)luaL_checkinteger(L, 3);
     neap_tensor *out = tensor_slot(L);
     tensor_must(L, neap_tensor_matmul(out, a, b, threads), "matmul", a, b);

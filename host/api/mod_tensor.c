@@ -1,6 +1,7 @@
 /* mod_tensor.c: neap.tensor: the module, and making tensors. Looking and views are in mod_tensor_view.c, arithmetic in mod_tensor_ops.c.
    Dimensions and indices count from 1, negative ones from the end, also in error texts. */
 #include "host/api/tensor_lua.h"
+#include "host/cuda.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ typedef struct making {
     int dtype;
     uint64_t seed;
     int seeded;
+    const neap_device *device;
 } making;
 
 int tensor_dtype(lua_State *L, const char *name) {
@@ -24,16 +26,12 @@ int tensor_dtype(lua_State *L, const char *name) {
 }
 
 static making make_opts(lua_State *L, int idx, int dtype) {
-    making m = {dtype, 0, 0};
+    making m = {dtype, 0, 0, NULL};
     options_check(L, idx, make_options);
     if (lua_isnoneornil(L, idx)) return m;
     if (lua_getfield(L, idx, "dtype") != LUA_TNIL) m.dtype = tensor_dtype(L, luaL_checkstring(L, -1));
     if (lua_getfield(L, idx, "seed") != LUA_TNIL) m.seed = (uint64_t)luaL_checkinteger(L, -1), m.seeded = 1;
-    if (lua_getfield(L, idx, "device") != LUA_TNIL) {
-        const char *device = luaL_checkstring(L, -1);
-        if (strcmp(device, "cpu") && strcmp(device, "auto"))
-            luaL_error(L, "device '%s': tensors live on the cpu; models and fleets take device = 'cuda'", device);
-    }
+    if (lua_getfield(L, idx, "device") != LUA_TNIL) m.device = tensor_device(L, luaL_checkstring(L, -1));
     lua_pop(L, 3);
     return m;
 }
@@ -60,22 +58,26 @@ int tensor_dims(lua_State *L, int first, int64_t *shape, int *after) {
     return n;
 }
 
-static neap_tensor *make(lua_State *L, const char *op, int dtype, int dims, const int64_t *shape) {
+static neap_tensor *make_on(lua_State *L, const char *op, const neap_device *device, int dtype, int dims, const int64_t *shape) {
     neap_tensor *t = tensor_slot(L);
     int rc;
     for (int i = 0; i < dims; i++)
         if (shape[i] < 0) luaL_error(L, "%s: dimension %d is negative (%I)", op, i + 1, (lua_Integer)shape[i]);
-    TENSOR_RETRY(L, rc, neap_tensor_new(t, (neap_dtype)dtype, dims, shape));
+    TENSOR_RETRY(L, rc, neap_tensor_new_on(t, device, (neap_dtype)dtype, dims, shape));
+    if (rc == NEAP_ERR_MEMORY && device) err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: %s", op, neap_cuda_error());
     tensor_must(L, rc, op, NULL, NULL);
     tensor_filled(L, t);
     return t;
 }
 
+/* On the cpu: what is written element by element and moved when it is whole. */
+static neap_tensor *make(lua_State *L, const char *op, int dtype, int dims, const int64_t *shape) { return make_on(L, op, NULL, dtype, dims, shape); }
+
 static int make_filled(lua_State *L, const char *op, double value) {
     int64_t shape[NEAP_MAX_DIMS];
     int after, dims = tensor_dims(L, 1, shape, &after);
     making m = make_opts(L, after, NEAP_F32);
-    neap_tensor *t = make(L, op, m.dtype, dims, shape);
+    neap_tensor *t = make_on(L, op, m.device, m.dtype, dims, shape);
     if (value != 0.0) tensor_must(L, neap_tensor_fill(t, value), op, NULL, NULL);
     return 1;
 }
@@ -90,7 +92,7 @@ static int tensor_full(lua_State *L) {
     dims = tensor_dims(L, 1, shape, &after);
     double v = luaL_checknumber(L, 2);
     making m = make_opts(L, 3, NEAP_F32);
-    tensor_must(L, neap_tensor_fill(make(L, "full", m.dtype, dims, shape), v), "full", NULL, NULL);
+    tensor_must(L, neap_tensor_fill(make_on(L, "full", m.device, m.dtype, dims, shape), v), "full", NULL, NULL);
     return 1;
 }
 
@@ -107,7 +109,9 @@ static int make_random(lua_State *L, const char *op, int normal) {
         m.seed = (uint64_t)lua_tointeger(L, -1);
         lua_pop(L, 2);
     }
-    tensor_must(L, neap_tensor_rand(make(L, op, m.dtype, dims, shape), m.seed, normal), op, NULL, NULL);
+    neap_tensor *t = make(L, op, m.dtype, dims, shape); /* the same numbers for a seed on every device */
+    tensor_must(L, neap_tensor_rand(t, m.seed, normal), op, NULL, NULL);
+    tensor_move(L, t, m.device, op);
     return 1;
 }
 
@@ -123,6 +127,7 @@ static int tensor_arange(lua_State *L) {
     int64_t n = count < 0 || count != count ? 0 : (int64_t)count + 1; /* the last is included, as in Lua's for */
     neap_tensor *t = make(L, "arange", m.dtype, 1, &n);
     for (int64_t i = 0; i < n; i++) neap_tensor_put(t, i, first + (double)i * step);
+    tensor_move(L, t, m.device, "arange");
     return 1;
 }
 
@@ -133,6 +138,7 @@ static int tensor_linspace(lua_State *L) {
     luaL_argcheck(L, n >= 0, 3, "negative count");
     neap_tensor *t = make(L, "linspace", m.dtype, 1, &n);
     for (int64_t i = 0; i < n; i++) neap_tensor_put(t, i, n == 1 ? first : first + (last - first) * (double)i / (double)(n - 1));
+    tensor_move(L, t, m.device, "linspace");
     return 1;
 }
 
@@ -151,6 +157,7 @@ static int tensor_from_string(lua_State *L) {
         return luaL_error(L, "from_string: %d bytes do not make %d elements of %s", (int)len, (int)want, neap_dtype_name((neap_dtype)m.dtype));
     neap_tensor *t = make(L, "from_string", m.dtype, dims, shape);
     memcpy(neap_tensor_data(t), bytes, len);
+    tensor_move(L, t, m.device, "from_string");
     return 1;
 }
 
@@ -189,6 +196,11 @@ static int64_t list_copy(lua_State *L, const neap_tensor *t, int dim, int64_t at
 }
 
 neap_tensor *tensor_from(lua_State *L, int idx, int dtype, const char *op) {
+    tensor_test(L, idx); /* raises for another device's */
+    return tensor_from_any(L, idx, dtype, op);
+}
+
+neap_tensor *tensor_from_any(lua_State *L, int idx, int dtype, const char *op) {
     int64_t shape[NEAP_MAX_DIMS];
     idx = lua_absindex(L, idx);
     if (lua_type(L, idx) == LUA_TNUMBER) {
@@ -207,7 +219,7 @@ neap_tensor *tensor_from(lua_State *L, int idx, int dtype, const char *op) {
         lua_pop(L, 1);
         return t;
     }
-    neap_tensor *t = tensor_test(L, idx);
+    neap_tensor *t = tensor_test_any(L, idx);
     if (!t) {
         luaL_error(L, "%s: expected a tensor, a number or a list of numbers, got %s", op, luaL_typename(L, idx));
         return NULL;
@@ -220,18 +232,37 @@ neap_tensor *tensor_from(lua_State *L, int idx, int dtype, const char *op) {
 static int tensor_call(lua_State *L) {
     lua_remove(L, 1);
     making m = make_opts(L, 2, -1);
-    neap_tensor *from = tensor_from(L, 1, m.dtype, "tensor");
+    int chosen = lua_istable(L, 2) && lua_getfield(L, 2, "device") != LUA_TNIL; /* else it stays where it is */
+    neap_tensor *from = tensor_from_any(L, 1, m.dtype, "tensor");
     if (m.dtype >= 0 && (int)from->dtype != m.dtype) {
         neap_tensor *t = tensor_slot(L);
         tensor_must(L, neap_tensor_cast(t, from, (neap_dtype)m.dtype), "tensor", from, NULL);
         tensor_filled(L, t);
+        from = t;
     }
+    if (chosen) tensor_move(L, from, m.device, "tensor");
+    return 1;
+}
+
+/* cuda() -> {model, used, cached, free, total, matmul}, or nil and why there is none */
+static int tensor_cuda(lua_State *L) {
+    const neap_device *d = neap_cuda_device();
+    neap_memory_use use;
+    if (!d) return lua_pushnil(L), lua_pushstring(L, neap_cuda_error()), 2;
+    d->memory(&use);
+    lua_createtable(L, 0, 6);
+    lua_pushstring(L, d->model()), lua_setfield(L, -2, "model");
+    lua_pushstring(L, d->gemm_name()), lua_setfield(L, -2, "matmul");
+    lua_pushinteger(L, (lua_Integer)use.used), lua_setfield(L, -2, "used");
+    lua_pushinteger(L, (lua_Integer)use.cached), lua_setfield(L, -2, "cached");
+    lua_pushinteger(L, (lua_Integer)use.free), lua_setfield(L, -2, "free");
+    lua_pushinteger(L, (lua_Integer)use.total), lua_setfield(L, -2, "total");
     return 1;
 }
 
 /* ---- module ---- */
 
-static int tensor_is(lua_State *L) { return lua_pushboolean(L, tensor_test(L, 1) != NULL), 1; }
+static int tensor_is(lua_State *L) { return lua_pushboolean(L, tensor_test_any(L, 1) != NULL), 1; }
 
 static const luaL_Reg functions[] = {{"zeros", tensor_zeros},
                                      {"ones", tensor_ones},
@@ -242,6 +273,7 @@ static const luaL_Reg functions[] = {{"zeros", tensor_zeros},
                                      {"linspace", tensor_linspace},
                                      {"from_string", tensor_from_string},
                                      {"is", tensor_is},
+                                     {"cuda", tensor_cuda},
                                      {"live_bytes", tensor_live_bytes},
                                      {NULL, NULL}};
 

@@ -59,10 +59,12 @@ static int tensor_save(lua_State *L) {
     lua_settop(L, 3);
     neap_safe *s = tensor_safe_new(L);
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-        neap_tensor *t = tensor_test(L, -1);
+        neap_tensor *t = tensor_test_any(L, -1);
         if (lua_type(L, -2) != LUA_TSTRING || !t) return luaL_error(L, "tensor.save: expected {name = tensor, ...}");
-        int rc = neap_safe_add(s, lua_tostring(L, -2), t);
-        if (rc) return err_code(L, rc, "tensor.save: tensor '%s'", lua_tostring(L, -2));
+        const char *name = lua_tostring(L, -2);
+        int top = lua_gettop(L), rc = neap_safe_add(s, name, tensor_move(L, t, NULL, "tensor.save"));
+        if (rc) return err_code(L, rc, "tensor.save: tensor '%s'", name);
+        lua_settop(L, top);
     }
     tensor_safe_meta(L, s, 3);
     int rc = neap_safe_write(s, path);

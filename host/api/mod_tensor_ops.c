@@ -13,14 +13,14 @@
 static neap_tensor *operand(lua_State *L, int idx, const neap_tensor *other, const char *op) {
     if (lua_type(L, idx) == LUA_TNUMBER && other) {
         int dtype = other->dtype >= NEAP_F32 ? (int)other->dtype : lua_isinteger(L, idx) ? NEAP_I64 : NEAP_F32;
-        return tensor_from(L, idx, dtype, op);
+        return tensor_from_any(L, idx, dtype, op);
     }
-    return tensor_from(L, idx, -1, op);
+    return tensor_from_any(L, idx, -1, op);
 }
 
 static int binary(lua_State *L) {
     const char *name = NAME;
-    neap_tensor *ta = tensor_test(L, 1), *tb = tensor_test(L, 2);
+    neap_tensor *ta = tensor_test_any(L, 1), *tb = tensor_test_any(L, 2);
     neap_tensor *a = operand(L, 1, tb, name), *b = operand(L, 2, ta, name), *out = tensor_slot(L);
     int rc, op = OP;
     TENSOR_RETRY(L, rc, neap_tensor_binary(out, op, a, b));
@@ -31,14 +31,14 @@ static int binary(lua_State *L) {
 
 static int binary_(lua_State *L) {
     const char *name = NAME;
-    neap_tensor *a = tensor_check(L, 1), *b = operand(L, 2, a, name);
+    neap_tensor *a = tensor_check_any(L, 1), *b = operand(L, 2, a, name);
     tensor_must(L, neap_tensor_binary_into(a, OP, a, b), name, a, b);
     lua_settop(L, 1);
     return 1;
 }
 
 static int unary(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *out = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *out = tensor_slot(L);
     int rc, op = OP;
     TENSOR_RETRY(L, rc, neap_tensor_unary(out, op, a));
     tensor_must(L, rc, NAME, a, NULL);
@@ -47,7 +47,7 @@ static int unary(lua_State *L) {
 }
 
 static int unary_(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1);
+    neap_tensor *a = tensor_check_any(L, 1);
     tensor_must(L, neap_tensor_unary_into(a, OP, a), NAME, a, NULL);
     lua_settop(L, 1);
     return 1;
@@ -55,7 +55,7 @@ static int unary_(lua_State *L) {
 
 static int compare(lua_State *L) {
     const char *name = NAME;
-    neap_tensor *a = tensor_check(L, 1), *b = operand(L, 2, a, name), *out = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *b = operand(L, 2, a, name), *out = tensor_slot(L);
     tensor_must(L, neap_tensor_compare(out, OP, a, b), name, a, b);
     tensor_filled(L, out);
     return 1;
@@ -63,7 +63,7 @@ static int compare(lua_State *L) {
 
 /* clamp(lo, hi): either may be nil */
 static int clamp(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *out = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *out = tensor_slot(L);
     tensor_must(L, neap_tensor_clone(out, a), "clamp", a, NULL);
     tensor_filled(L, out);
     for (int i = 0; i < 2; i++) {
@@ -75,16 +75,25 @@ static int clamp(lua_State *L) {
 }
 
 static int is_nan(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *out = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *out = tensor_slot(L);
     tensor_must(L, neap_tensor_compare(out, NEAP_CMP_NE, a, a), "isnan", a, NULL);
     tensor_filled(L, out);
     return 1;
 }
 
+/* Places count from 1 in Lua. */
+static void count_from_one(lua_State *L, neap_tensor *places) {
+    neap_tensor *one = tensor_slot(L);
+    tensor_must(L, neap_tensor_new(one, NEAP_I64, 0, NULL), "places", NULL, NULL);
+    neap_tensor_put_int(one, 0, 1);
+    tensor_must(L, neap_tensor_binary_into(places, NEAP_OP_ADD, places, one), "places", places, NULL);
+    lua_pop(L, 1);
+}
+
 /* reduction(): a number; reduction(dim[, keepdim]): a tensor. arg*: 1-based. */
 static int reduce(lua_State *L) {
     const char *name = NAME;
-    neap_tensor *a = tensor_check(L, 1);
+    neap_tensor *a = tensor_check_any(L, 1);
     int op = OP, arg = op == NEAP_ARGMIN || op == NEAP_ARGMAX, rc;
     if (lua_isnoneornil(L, 2)) {
         double v = 0;
@@ -103,13 +112,13 @@ static int reduce(lua_State *L) {
     if (rc == NEAP_ERR_SHAPE) return luaL_error(L, "%s: dimension %d is empty", name, dim + 1);
     tensor_must(L, rc, name, a, NULL);
     tensor_filled(L, out);
-    for (int64_t i = 0, n = neap_tensor_count(out); arg && i < n; i++) neap_tensor_put_int(out, i, neap_tensor_get_int(out, i) + 1);
+    if (arg) count_from_one(L, out);
     return 1;
 }
 
 /* quantile(q) -> number; quantile{q1, q2} -> list */
 static int quantile(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1);
+    neap_tensor *a = tensor_check_any(L, 1);
     double v = 0;
     int list = lua_istable(L, 2), n = list ? (int)lua_rawlen(L, 2) : 1;
     if (list) lua_createtable(L, n, 0);
@@ -127,19 +136,19 @@ static int quantile(lua_State *L) {
 
 /* sort([descending]) -> values, order (1-based i64) */
 static int sort(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1);
+    neap_tensor *a = tensor_check_any(L, 1);
     int down = lua_toboolean(L, 2);
     if (a->dims != 1) return luaL_error(L, "sort: needs a vector, the tensor has %d dimensions", a->dims);
     neap_tensor *out = tensor_slot(L), *order = tensor_slot(L);
     tensor_must(L, neap_tensor_sort(out, order, a, down), "sort", a, NULL);
     tensor_filled(L, out);
     tensor_filled(L, order);
-    for (int64_t i = 0; i < a->shape[0]; i++) neap_tensor_put_int(order, i, neap_tensor_get_int(order, i) + 1);
+    count_from_one(L, order);
     return 2;
 }
 
 static int cumsum(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1);
+    neap_tensor *a = tensor_check_any(L, 1);
     int dim = lua_isnoneornil(L, 2) && a->dims == 1 ? 0 : tensor_dim(L, 2, a, "cumsum");
     neap_tensor *out = tensor_slot(L);
     tensor_must(L, neap_tensor_cumsum(out, a, dim), "cumsum", a, NULL);
@@ -149,7 +158,7 @@ static int cumsum(lua_State *L) {
 
 /* take(index): rows by a 1-based index tensor or list */
 static int take(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *given = tensor_from(L, 2, lua_istable(L, 2) ? NEAP_I64 : -1, "take"), *index = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *given = tensor_from_any(L, 2, lua_istable(L, 2) ? NEAP_I64 : -1, "take"), *index = tensor_slot(L);
     char shape[160];
     tensor_must(L, neap_tensor_cast(index, given, NEAP_I64), "take", given, NULL);
     neap_tensor *from0 = tensor_slot(L);
@@ -167,7 +176,7 @@ static int take(lua_State *L) {
 }
 
 static int matmul(lua_State *L) {
-    neap_tensor *a = tensor_check(L, 1), *b = tensor_check(L, 2), *out = tensor_slot(L);
+    neap_tensor *a = tensor_check_any(L, 1), *b = tensor_check_any(L, 2), *out = tensor_slot(L);
     char sa[160], sb[160];
     int rc, cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     if (a->dims >= 1 && a->dims <= 2 && b->dims >= 1 && b->dims <= 2 && a->shape[a->dims - 1] != b->shape[0])
@@ -182,7 +191,7 @@ static int matmul(lua_State *L) {
 /* ---- module functions ---- */
 
 static int tensor_where(lua_State *L) {
-    neap_tensor *cond = tensor_check(L, 1), *ta = tensor_test(L, 2), *tb = tensor_test(L, 3);
+    neap_tensor *cond = tensor_check_any(L, 1), *ta = tensor_test_any(L, 2), *tb = tensor_test_any(L, 3);
     neap_tensor *a = operand(L, 2, tb, "where"), *b = operand(L, 3, ta, "where"), *out = tensor_slot(L);
     tensor_must(L, neap_tensor_where(out, cond, a, b), "where", a, b);
     tensor_filled(L, out);
@@ -197,7 +206,7 @@ static neap_tensor *list_of(lua_State *L, int *n, const char *op) {
     neap_tensor *list = lua_newuserdatauv(L, (size_t)*n * sizeof *list, 0);
     for (int i = 0; i < *n; i++) {
         lua_rawgeti(L, 1, i + 1);
-        neap_tensor *t = tensor_test(L, -1);
+        neap_tensor *t = tensor_test_any(L, -1);
         if (!t) {
             luaL_error(L, "%s: element %d is no tensor", op, i + 1);
             return NULL;

@@ -28,16 +28,16 @@ static int tensor_mt_index(lua_State *L) {
         lua_pushvalue(L, 2);
         if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
         const char *key = lua_tostring(L, 2);
-        t = tensor_check(L, 1);
+        t = tensor_check_any(L, 1);
         if (!strcmp(key, "shape")) {
             lua_createtable(L, t->dims, 0);
             for (int i = 0; i < t->dims; i++) lua_pushinteger(L, t->shape[i]), lua_rawseti(L, -2, i + 1);
         } else if (!strcmp(key, "dtype")) lua_pushstring(L, neap_dtype_name(t->dtype));
-        else if (!strcmp(key, "device")) lua_pushliteral(L, "cpu");
+        else if (!strcmp(key, "device")) lua_pushstring(L, neap_tensor_device_name(t));
         else return luaL_error(L, "a tensor has no field or method '%s'", key);
         return 1;
     }
-    t = tensor_check(L, 1);
+    t = tensor_check_any(L, 1);
     if (t->dims == 0) return luaL_error(L, "a single number cannot be indexed: use item()");
     int64_t i = index_in(L, luaL_checkinteger(L, 2), t, 0);
     if (t->dims == 1) {
@@ -49,14 +49,14 @@ static int tensor_mt_index(lua_State *L) {
 }
 
 static int tensor_mt_newindex(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1), row;
+    neap_tensor *t = tensor_check_any(L, 1), row;
     if (t->dims == 0) return luaL_error(L, "a single number cannot be indexed: use fill_()");
     int64_t i = index_in(L, luaL_checkinteger(L, 2), t, 0);
     if (t->dims == 1) {
         put_value(L, t, t->offset + i * t->stride[0], 3);
         return 0;
     }
-    neap_tensor *from = tensor_from(L, 3, -1, "assignment");
+    neap_tensor *from = tensor_from_any(L, 3, -1, "assignment");
     tensor_must(L, neap_tensor_select(&row, t, 0, i), "assignment", t, NULL);
     int rc = neap_tensor_copy(&row, from);
     row.storage == NULL ? (void)0 : neap_tensor_unref(&row);
@@ -71,13 +71,13 @@ static int64_t position(lua_State *L, const neap_tensor *t, int first) {
 }
 
 static int tensor_m_at(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     push_element(L, t, position(L, t, 2));
     return 1;
 }
 
 static int tensor_m_set(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int64_t at = position(L, t, 2);
     put_value(L, t, at, 2 + t->dims);
     lua_settop(L, 1);
@@ -85,7 +85,7 @@ static int tensor_m_set(lua_State *L) {
 }
 
 static int tensor_m_item(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     char shape[160];
     if (neap_tensor_count(t) != 1)
         return luaL_error(L, "item: the tensor has shape %s, not one element", neap_tensor_shape_text(t, shape, sizeof shape));
@@ -94,28 +94,28 @@ static int tensor_m_item(lua_State *L) {
 }
 
 static int tensor_mt_len(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     lua_pushinteger(L, t->dims ? t->shape[0] : 1);
     return 1;
 }
 
-static int tensor_m_dim(lua_State *L) { return lua_pushinteger(L, tensor_check(L, 1)->dims), 1; }
-static int tensor_m_numel(lua_State *L) { return lua_pushinteger(L, neap_tensor_count(tensor_check(L, 1))), 1; }
+static int tensor_m_dim(lua_State *L) { return lua_pushinteger(L, tensor_check_any(L, 1)->dims), 1; }
+static int tensor_m_numel(lua_State *L) { return lua_pushinteger(L, neap_tensor_count(tensor_check_any(L, 1))), 1; }
 
 static int tensor_m_bytes(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     lua_pushinteger(L, neap_tensor_count(t) * (lua_Integer)neap_dtype_size(t->dtype));
     return 1;
 }
 
 static int tensor_m_size(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     if (!lua_isnoneornil(L, 2)) return lua_pushinteger(L, t->shape[tensor_dim(L, 2, t, "size")]), 1;
     for (int i = 0; i < t->dims; i++) lua_pushinteger(L, t->shape[i]);
     return t->dims;
 }
 
-static int tensor_m_is_contiguous(lua_State *L) { return lua_pushboolean(L, neap_tensor_is_contiguous(tensor_check(L, 1))), 1; }
+static int tensor_m_is_contiguous(lua_State *L) { return lua_pushboolean(L, neap_tensor_is_contiguous(tensor_check_any(L, 1))), 1; }
 
 static void push_nested(lua_State *L, const neap_tensor *t, int dim, int64_t at) {
     if (dim == t->dims) {
@@ -132,13 +132,13 @@ static void push_nested(lua_State *L, const neap_tensor *t, int dim, int64_t at)
 }
 
 static int tensor_m_totable(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_move(L, tensor_check_any(L, 1), NULL, "totable");
     push_nested(L, t, 0, t->offset);
     return 1;
 }
 
 static int tensor_m_to_string(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1), *c = tensor_slot(L);
+    neap_tensor *t = tensor_move(L, tensor_check_any(L, 1), NULL, "to_string"), *c = tensor_slot(L);
     tensor_must(L, neap_tensor_contiguous(c, t), "to_string", t, NULL);
     lua_pushlstring(L, neap_tensor_data(c), (size_t)neap_tensor_count(c) * neap_dtype_size(c->dtype));
     return 1;
@@ -167,7 +167,7 @@ static int tensor_mt_tostring(lua_State *L) {
     if (!t->storage) return lua_pushliteral(L, "tensor (freed)"), 1;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
-    snprintf(text, sizeof text, "tensor %s %s cpu", neap_dtype_name(t->dtype), neap_tensor_shape_text(t, shape, sizeof shape));
+    snprintf(text, sizeof text, "tensor %s %s %s", neap_dtype_name(t->dtype), neap_tensor_shape_text(t, shape, sizeof shape), neap_tensor_device_name(t));
     luaL_addstring(&b, text);
     if (neap_tensor_count(t) > 1 && !neap_tensor_reduce_all(&lo, NEAP_MIN, t) && !neap_tensor_reduce_all(&hi, NEAP_MAX, t) &&
         !neap_tensor_reduce_all(&mean, NEAP_MEAN, t)) {
@@ -192,7 +192,7 @@ static int tensor_mt_tostring(lua_State *L) {
 /* ---- views ---- */
 
 static int tensor_m_select(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int d = tensor_dim(L, 2, t, "select");
     int64_t i = index_in(L, luaL_checkinteger(L, 3), t, d);
     tensor_must(L, neap_tensor_select(tensor_slot(L), t, d, i), "select", t, NULL);
@@ -201,7 +201,7 @@ static int tensor_m_select(lua_State *L) {
 
 /* narrow(dim, first, length) */
 static int tensor_m_narrow(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int d = tensor_dim(L, 2, t, "narrow");
     lua_Integer first = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4), n = t->shape[d];
     if (first < 0) first = n + first + 1;
@@ -213,7 +213,7 @@ static int tensor_m_narrow(lua_State *L) {
 
 /* slice(dim[, first[, last[, step]]]): both ends included, as string.sub; ends outside are clamped */
 static int tensor_m_slice(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int d = tensor_dim(L, 2, t, "slice");
     lua_Integer n = t->shape[d], first = luaL_optinteger(L, 3, 1), last = luaL_optinteger(L, 4, -1), step = luaL_optinteger(L, 5, 1);
     luaL_argcheck(L, step >= 1, 5, "step must be at least 1");
@@ -227,21 +227,21 @@ static int tensor_m_slice(lua_State *L) {
 }
 
 static int tensor_m_t(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     if (t->dims != 2) return luaL_error(L, "t: needs a matrix, the tensor has %d dimensions", t->dims);
     tensor_must(L, neap_tensor_transpose(tensor_slot(L), t, 0, 1), "t", t, NULL);
     return 1;
 }
 
 static int tensor_m_transpose(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int a = tensor_dim(L, 2, t, "transpose"), b = tensor_dim(L, 3, t, "transpose");
     tensor_must(L, neap_tensor_transpose(tensor_slot(L), t, a, b), "transpose", t, NULL);
     return 1;
 }
 
 static int tensor_m_permute(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int order[NEAP_MAX_DIMS];
     for (int i = 0; i < t->dims; i++) order[i] = tensor_dim(L, 2 + i, t, "permute");
     tensor_must(L, neap_tensor_permute(tensor_slot(L), t, order), "permute", t, NULL);
@@ -249,7 +249,7 @@ static int tensor_m_permute(lua_State *L) {
 }
 
 static int tensor_m_unfold(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     int d = tensor_dim(L, 2, t, "unfold");
     lua_Integer size = luaL_checkinteger(L, 3), step = luaL_optinteger(L, 4, 1);
     luaL_argcheck(L, size >= 1, 3, "window size must be at least 1");
@@ -260,7 +260,7 @@ static int tensor_m_unfold(lua_State *L) {
 }
 
 static int reshape(lua_State *L, const char *op, int copy) {
-    neap_tensor *t = tensor_check(L, 1), want = {.dims = 0};
+    neap_tensor *t = tensor_check_any(L, 1), want = {.dims = 0};
     char from[160], to[160];
     int after, rc;
     want.dims = tensor_dims(L, 2, want.shape, &after);
@@ -279,7 +279,7 @@ static int tensor_m_view(lua_State *L) { return reshape(L, "view", 0); }
 static int tensor_m_reshape(lua_State *L) { return reshape(L, "reshape", 1); }
 
 static int tensor_m_clone(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1), *out = tensor_slot(L);
+    neap_tensor *t = tensor_check_any(L, 1), *out = tensor_slot(L);
     int rc;
     TENSOR_RETRY(L, rc, neap_tensor_clone(out, t));
     tensor_must(L, rc, "clone", t, NULL);
@@ -288,34 +288,38 @@ static int tensor_m_clone(lua_State *L) {
 }
 
 static int tensor_m_contiguous(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1), *out = tensor_slot(L);
+    neap_tensor *t = tensor_check_any(L, 1), *out = tensor_slot(L);
     tensor_must(L, neap_tensor_contiguous(out, t), "contiguous", t, NULL);
     tensor_filled(L, out);
     return 1;
 }
 
-/* to(dtype | "cpu") */
+/* to(dtype | device) */
 static int tensor_m_to(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     const char *what = luaL_checkstring(L, 2);
-    if (!strcmp(what, "cpu")) return lua_settop(L, 1), 1;
-    if (!strcmp(what, "cuda")) return luaL_error(L, "to: tensors live on the cpu; models and fleets take device = 'cuda'");
-    int dtype = tensor_dtype(L, what);
+    lua_settop(L, 1);
+    if (!strcmp(what, "cpu") || !strcmp(what, "cuda")) {
+        tensor_move(L, t, tensor_device(L, what), "to");
+        return 1;
+    }
+    int dtype = tensor_dtype(L, what), rc;
     neap_tensor *out = tensor_slot(L);
-    tensor_must(L, neap_tensor_cast(out, t, (neap_dtype)dtype), "to", t, NULL);
+    TENSOR_RETRY(L, rc, neap_tensor_cast(out, t, (neap_dtype)dtype));
+    tensor_must(L, rc, "to", t, NULL);
     tensor_filled(L, out);
     return 1;
 }
 
 static int tensor_m_copy_(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1), *from = tensor_from(L, 2, -1, "copy_");
+    neap_tensor *t = tensor_check_any(L, 1), *from = tensor_from_any(L, 2, -1, "copy_");
     tensor_must(L, neap_tensor_copy(t, from), "copy_", t, from);
     lua_settop(L, 1);
     return 1;
 }
 
 static int tensor_m_fill_(lua_State *L) {
-    neap_tensor *t = tensor_check(L, 1);
+    neap_tensor *t = tensor_check_any(L, 1);
     tensor_must(L, neap_tensor_fill(t, luaL_checknumber(L, 2)), "fill_", t, NULL);
     lua_settop(L, 1);
     return 1;

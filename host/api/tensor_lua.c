@@ -1,5 +1,6 @@
 /* tensor_lua.c: the tensor userdata itself: its life, the pressure of its memory on the collector, and the errors that all tensor code raises. */
 #include "host/api/tensor_lua.h"
+#include "host/cuda.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,12 +25,21 @@ static pressure *pressure_of(lua_State *L) {
     return p;
 }
 
-neap_tensor *tensor_test(lua_State *L, int idx) {
+static neap_tensor *on_cpu(lua_State *L, neap_tensor *t) {
+    if (t && neap_tensor_device(t)) luaL_error(L, "this works on the cpu, the tensor is on %s: move it with x:to('cpu')", neap_tensor_device_name(t));
+    return t;
+}
+
+neap_tensor *tensor_test(lua_State *L, int idx) { return on_cpu(L, tensor_test_any(L, idx)); }
+
+neap_tensor *tensor_test_any(lua_State *L, int idx) {
     tensor_ud *u = luaL_testudata(L, idx, TENSOR_META);
     return u && u->t.storage ? &u->t : NULL;
 }
 
-neap_tensor *tensor_check(lua_State *L, int idx) {
+neap_tensor *tensor_check(lua_State *L, int idx) { return on_cpu(L, tensor_check_any(L, idx)); }
+
+neap_tensor *tensor_check_any(lua_State *L, int idx) {
     tensor_ud *u = luaL_checkudata(L, idx, TENSOR_META);
     if (!u->t.storage) luaL_argerror(L, idx, "this tensor was freed");
     return &u->t;
@@ -64,19 +74,55 @@ int tensor_close(lua_State *L) {
     return 0;
 }
 
+/* " (f32 on cuda and i64 on cpu)" */
+static const char *push_kinds(lua_State *L, const neap_tensor *a, const neap_tensor *b) {
+    const char *x = neap_dtype_name(a->dtype), *on = neap_tensor_device_name(a);
+    if (!b) return lua_pushfstring(L, "%s on %s", x, on);
+    return lua_pushfstring(L, "%s on %s and %s on %s", x, on, neap_dtype_name(b->dtype), neap_tensor_device_name(b));
+}
+
 void tensor_must(lua_State *L, int rc, const char *op, const neap_tensor *a, const neap_tensor *b) {
     char sa[160] = "", sb[160] = "";
     if (!rc) return;
     if (a) neap_tensor_shape_text(a, sa, sizeof sa);
     if (b) neap_tensor_shape_text(b, sb, sizeof sb);
+    int remote = (a && neap_tensor_device(a)) || (b && neap_tensor_device(b));
+    if (rc == NEAP_ERR_IO && remote) err_code(L, rc, "%s on cuda: %s", op, neap_cuda_error());
+    if (rc == NEAP_ERR_MEMORY && remote) err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: %s", op, neap_cuda_error());
     if (rc == NEAP_ERR_MEMORY) {
         pressure *p = pressure_of(L);
         err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: out of memory (tensors hold %I bytes)", op,
                   (lua_Integer)(p ? p->live : 0));
     }
-    if (a && b) luaL_error(L, "%s: shapes %s and %s do not fit together", op, sa, sb);
-    if (a) luaL_error(L, "%s: not possible for shape %s", op, sa);
+    if (a && b && neap_tensor_device(a) != neap_tensor_device(b) && (a->dims || neap_tensor_device(a)) && (b->dims || neap_tensor_device(b)))
+        luaL_error(L, "%s: shapes %s and %s lie on different devices (%s): move one with x:to('%s')", op, sa, sb, push_kinds(L, a, b),
+                   neap_tensor_device_name(neap_tensor_device(a) ? a : b));
+    if (a && b) luaL_error(L, "%s: shapes %s and %s do not fit together (%s)", op, sa, sb, push_kinds(L, a, b));
+    if (a) luaL_error(L, "%s: not possible for shape %s (%s)", op, sa, push_kinds(L, a, NULL));
     luaL_error(L, "%s: %s", op, rc == NEAP_ERR_INVALID ? "an argument is out of range" : neap_err_kind(rc));
+}
+
+const neap_device *tensor_device(lua_State *L, const char *name) {
+    static const char *const names[] = {"cpu", "cuda", "auto", NULL};
+    if (!strcmp(name, "cpu") || !strcmp(name, "auto")) return NULL;
+    if (strcmp(name, "cuda")) {
+        const char *near = err_nearest(name, names);
+        luaL_error(L, "unknown device '%s'%s%s; there are cpu, cuda, auto", name, near ? ", did you mean " : "", near ? near : "");
+    }
+    const neap_device *d = neap_cuda_device();
+    if (!d) err_code(L, NEAP_ERR_UNSUPPORTED, "device 'cuda': %s", neap_cuda_error());
+    return d;
+}
+
+neap_tensor *tensor_move(lua_State *L, neap_tensor *t, const neap_device *device, const char *op) {
+    if (neap_tensor_device(t) == device) return t;
+    neap_tensor *moved = tensor_slot(L);
+    int rc;
+    TENSOR_RETRY(L, rc, neap_tensor_to(moved, t, device));
+    if (rc == NEAP_ERR_MEMORY && device) err_raise(L, &(rt_error){.kind = "memory", .sent = -1, .where = 1}, "%s: %s", op, neap_cuda_error());
+    tensor_must(L, rc, op, t, NULL);
+    tensor_filled(L, moved);
+    return moved;
 }
 
 void options_check(lua_State *L, int idx, const char *const *names) {

@@ -8,9 +8,18 @@
 
 #define TENSOR_META "neap.tensor"
 
-/* The tensor at idx; raises if it is none or was freed. Valid while the value stays on the stack. */
+/* The tensor at idx; raises if it is none, was freed, or is not the cpu's. Valid while the value stays on the stack. */
 neap_tensor *tensor_check(lua_State *L, int idx);
 neap_tensor *tensor_test(lua_State *L, int idx); /* NULL if it is no tensor */
+/* The same on any device: for code that goes through neap_tensor_* and leaves the memory alone. */
+neap_tensor *tensor_check_any(lua_State *L, int idx);
+neap_tensor *tensor_test_any(lua_State *L, int idx);
+
+/* A device by name: NULL for cpu and auto; raises. */
+const neap_device *tensor_device(lua_State *L, const char *name);
+
+/* t, or its copy on the device, which is then pushed. */
+neap_tensor *tensor_move(lua_State *L, neap_tensor *t, const neap_device *device, const char *op);
 
 /* Pushes an empty tensor userdata and returns its handle: fill it with a neap_tensor_* call, then tensor_filled. Nothing leaks if that raises. */
 neap_tensor *tensor_slot(lua_State *L);
@@ -30,8 +39,9 @@ void tensor_filled(lua_State *L, neap_tensor *t); /* accounts the bytes; t is a 
 void tensor_must(lua_State *L, int rc, const char *op, const neap_tensor *a, const neap_tensor *b);
 
 /* A tensor from the value at idx: a tensor as it is, a number as a 0-d f64, a (nested) list of numbers as f32 or `dtype` (-1: f32). Pushes the
-   userdata that owns it. */
+   userdata that owns it. A tensor must be the cpu's; _any takes all. */
 neap_tensor *tensor_from(lua_State *L, int idx, int dtype, const char *op);
+neap_tensor *tensor_from_any(lua_State *L, int idx, int dtype, const char *op);
 
 /* Dimension (1-based, negative from the end) at idx as 0-based; raises. */
 int tensor_dim(lua_State *L, int idx, const neap_tensor *t, const char *op);

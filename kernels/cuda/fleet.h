@@ -320,8 +320,8 @@ GPU_FN block fleet_block(const neap_plan *p, float *global_weights) {
 #undef OWN
 
 /* Scoring: one block a job. */
-GPU_KERNEL GPU_BOUNDS(256, 2) neap_fleet_predict(fleet_score *jobs) {
-    fleet_score *j = &jobs[gpu_block()];
+GPU_KERNEL(neap_fleet_predict, fleet_scoring, 256, 2) {
+    fleet_score *j = &a.jobs[gpu_block()];
     block b = fleet_block(j->plan, (float *)j->w);
     const neap_plan *p = b.p;
     int last = p->net.layers - 1;

@@ -56,8 +56,9 @@ GPU_FN void NAME(fleet_step)(const block *b, const fleet_job *j, const neap_perm
 }
 
 /* Epochs from..to-1 of a job (fewer if it has fewer, or stops early). */
-GPU_KERNEL GPU_BOUNDS(256, OWN == 2 ? 2 : 1) NAME(neap_fleet_train)(fleet_job *jobs, int from, int to) {
-    fleet_job *j = &jobs[gpu_block()];
+GPU_KERNEL(NAME(neap_fleet_train), fleet_launch, 256, OWN == 2 ? 2 : 1) {
+    fleet_job *j = &a.jobs[gpu_block()];
+    const int from = a.from, to = a.to;
     if (j->ended || from >= j->epochs) return;
     block b = fleet_block(j->plan, j->w);
     if (OWN) b.w = b.sh; /* known at compile time: loads become shared-memory loads */

@@ -1,4 +1,4 @@
-/* gpu.h: what the device code may use, in two meanings: CUDA's under nvcc, and that of the fiber shim (spec/c/shim.h, included before), which runs
+/* gpu.h: what the device code may use, in two meanings: CUDA's under nvcc, and that of the fiber shim (spec/c/shim.h), which runs
    the same sources as plain C on the CPU. The code between stays in the subset that C and CUDA C++ share.
 
    Arithmetic: explicit round-to-nearest operations, so that nothing is contracted or approximated whatever the flags. */
@@ -9,12 +9,13 @@
 
 #ifdef __CUDACC__
 #define GPU_FN           __device__ static __forceinline__
-#define GPU_KERNEL       extern "C" __global__ void
-#define GPU_BOUNDS(t, b) __launch_bounds__(t, b)
+/* A kernel takes one argument, by value; at most t threads a block, and registers for b blocks on a multiprocessor. Launched by GPU_LAUNCH. */
+#define GPU_KERNEL(name, type, t, b) extern "C" __global__ void __launch_bounds__(t, b) name(const type a)
 #define GPU_UNROLL       _Pragma("unroll")
 #define gpu_thread()     ((int)threadIdx.x)
 #define gpu_threads()    ((int)blockDim.x)
 #define gpu_block()      ((int)blockIdx.x)
+#define gpu_blocks()     ((int)gridDim.x)
 #define gpu_sync(id)     __syncthreads()
 extern __shared__ float gpu_shared_memory[];
 #define gpu_shared() gpu_shared_memory
@@ -49,13 +50,18 @@ LANE_SCALAR_FN double d_fma(double a, double b, double c) { return __fma_rn(a, b
 #define NEAP_LANE_H
 #else
 #include "kernels/lane_scalar.h"
+#include "spec/c/shim.h"
 #define GPU_FN     static inline __attribute__((always_inline, unused))
-#define GPU_KERNEL static __attribute__((unused)) void
-#define GPU_BOUNDS(t, b)
+#define GPU_KERNEL(name, type, t, b) GPU_KERNEL_(name, type)
+#define GPU_KERNEL_(name, type)                                                                                                                      \
+    static void name(const type a);                                                                                                                  \
+    static __attribute__((unused)) void name##_shim(void *p) { name(*(const type *)p); }                                                             \
+    static void name(const type a)
 #define GPU_UNROLL
 #define gpu_thread()  shim_thread
 #define gpu_threads() shim_threads
 #define gpu_block()   shim_block
+#define gpu_blocks()  shim_blocks
 #define gpu_sync(id)  shim_sync(id)
 #define gpu_shared()  shim_shared
 LANE_SCALAR_FN double d_add(double a, double b) { return a + b; }

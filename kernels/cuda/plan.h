@@ -104,6 +104,12 @@ typedef struct fleet_job {
     int epochs_done, best_epoch, ended; /* ended: early stopping has decided */
 } fleet_job;
 
+/* Arguments of the kernels. */
+typedef struct fleet_launch {
+    fleet_job *jobs;
+    int from, to; /* epochs */
+} fleet_launch;
+
 typedef struct fleet_score {
     const neap_plan *plan;
     neap_hyper hyper;
@@ -112,4 +118,8 @@ typedef struct fleet_score {
     float *out;
     double *loss;
 } fleet_score;
+
+typedef struct fleet_scoring {
+    fleet_score *jobs;
+} fleet_scoring;
 #endif

@@ -20,13 +20,13 @@ static float *floats(size_t n) {
 static int launch; /* its first epoch; two epochs a launch */
 
 static void run_train(void *arg) {
-    fleet_job *j = arg;
-    if (j->plan->owned == 2) neap_fleet_train_2(j, launch, launch + 2);
-    else if (j->plan->owned == 4) neap_fleet_train_4(j, launch, launch + 2);
-    else neap_fleet_train_0(j, launch, launch + 2);
+    fleet_launch a = {arg, launch, launch + 2};
+    if (a.jobs->plan->owned == 2) neap_fleet_train_2(a);
+    else if (a.jobs->plan->owned == 4) neap_fleet_train_4(a);
+    else neap_fleet_train_0(a);
 }
 
-static void run_predict(void *arg) { neap_fleet_predict(arg); }
+static void run_predict(void *arg) { neap_fleet_predict((fleet_scoring){arg}); }
 
 typedef struct result {
     float *w, *m, *v, *best, *out;
