@@ -141,7 +141,7 @@ ctest: $(CTESTS)
 
 ## make test         all specs and C tests (SANITIZER=address|undefined|thread for a sanitized build)
 test: setup-test
-	@$(MAKE) --no-print-directory -j$(JOBS) build $(if $(SANITIZER),,cuda) $(CTESTS) $(FUZZERS)
+	@$(MAKE) --no-print-directory -j$(JOBS) build $(if $(SANITIZER),,cuda) $(BUILD)/neap_cuda_shim.so $(CTESTS) $(FUZZERS)
 	@sh spec/run.sh $(BUILD) $(SPECS)
 
 ## make demo         the whole main job on a private Redis (DATA=file.csv LABELS=file.json for your own)

@@ -106,8 +106,9 @@ const neap_device *neap_cuda_device(void) {
 
 const char *neap_cuda_error(void) { return entry.kernels && entry.error ? entry.error() : why; }
 
-/* A context costs about 0.4 s and one small model gains little, so a first job must be large: 2e11 operations (a few seconds of one core) over at least
-   16 models, or 4e12 for fewer, which leave most of the chip idle. With the context up, a hundredth of that: then a call costs its copies only. */
+/* A context costs about 0.4 s and one small model gains little, so a first job must be large: 2e11 operations (a few seconds of one core) over at
+   least 16 models, or 4e12 for fewer, which leave most of the chip idle. With the context up, a hundredth of that: then a call costs its copies only.
+ */
 int neap_cuda_worth(double flop, size_t models) {
     double enough = models < 16 ? 4e12 : 2e11;
     return flop >= (atomic_load(&started) ? enough / 100 : enough) && neap_cuda_kernels() != NULL;

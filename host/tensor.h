@@ -40,12 +40,12 @@ int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t
 /* Around memory that stays the caller's until release(data, ud); contiguous. */
 int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape, void *data, void (*release)(void *, void *), void *ud);
 neap_tensor neap_tensor_ref(const neap_tensor *t);
-void neap_tensor_unref(neap_tensor *t);                                         /* clears the handle; harmless on an empty one */
-int neap_tensor_clone(neap_tensor *out, const neap_tensor *t);                  /* a contiguous copy */
-int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype); /* contiguous, converted; a reference if nothing changes */
-int neap_tensor_contiguous(neap_tensor *out, const neap_tensor *t);             /* itself (a reference) if it is already */
+void neap_tensor_unref(neap_tensor *t);                                                /* clears the handle; harmless on an empty one */
+int neap_tensor_clone(neap_tensor *out, const neap_tensor *t);                         /* a contiguous copy */
+int neap_tensor_cast(neap_tensor *out, const neap_tensor *t, neap_dtype dtype);        /* contiguous, converted; a reference if nothing changes */
+int neap_tensor_contiguous(neap_tensor *out, const neap_tensor *t);                    /* itself (a reference) if it is already */
 int neap_tensor_to(neap_tensor *out, const neap_tensor *t, const neap_device *device); /* contiguous on that device; itself if it is there already */
-int neap_tensor_rand(neap_tensor *t, uint64_t seed, int normal);                /* fills t: uniform [0,1) or standard normal */
+int neap_tensor_rand(neap_tensor *t, uint64_t seed, int normal);                       /* fills t: uniform [0,1) or standard normal */
 
 /* ---- devices (tensor_device.c): operands of one operation lie on one device; a single number (0 dimensions) may stay on the cpu ---- */
 const neap_device *neap_tensor_device(const neap_tensor *t);
@@ -54,7 +54,7 @@ const char *neap_tensor_device_name(const neap_tensor *t); /* "cpu", "cuda" */
 int neap_tensor_device_of(const neap_tensor *const *t, int n, const neap_device **device);
 int neap_tensor_device_map(int kind, int op, const neap_tensor *out, const neap_tensor *a, const neap_tensor *b, const neap_tensor *c);
 int neap_tensor_device_take(const neap_tensor *out, const neap_tensor *t, const neap_tensor *index); /* all on one device, index checked */
-int neap_tensor_device_copy(const neap_tensor *to, const neap_tensor *from); /* of one shape, at least one of them on a device */
+int neap_tensor_device_copy(const neap_tensor *to, const neap_tensor *from);                   /* of one shape, at least one of them on a device */
 int neap_tensor_device_reduce(const neap_tensor *out, int red, const neap_tensor *t, int dim); /* dim -1: everything, t contiguous */
 int neap_tensor_device_product(const neap_tensor *out, const neap_tensor *a, const neap_tensor *b, int64_t m, int64_t n, int64_t k);
 

@@ -95,7 +95,6 @@ int neap_tensor_broadcast(const neap_tensor *a, const neap_tensor *b, int *dims,
 
 /* ---- binary ---- */
 
-
 static void binary_run(void *ud, int64_t n, const int64_t *at, const int64_t *step) {
     const math_job *j = ud;
     if (j->a->dtype == NEAP_F32 && j->b->dtype == NEAP_F32 && j->out->dtype == NEAP_F32) {

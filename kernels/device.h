@@ -59,8 +59,8 @@ typedef struct neap_device {
     int (*alloc)(void **out, size_t bytes);
     void (*release)(void *p);
     int (*zero)(void *p, size_t bytes);
-    int (*put)(void *to, const void *from, size_t bytes);  /* from host memory, which may change as soon as this returns */
-    int (*get)(void *to, const void *from, size_t bytes);  /* to host memory; waits for what was put into the stream before */
+    int (*put)(void *to, const void *from, size_t bytes); /* from host memory, which may change as soon as this returns */
+    int (*get)(void *to, const void *from, size_t bytes); /* to host memory; waits for what was put into the stream before */
     int (*map)(const neap_map *m);
     int (*reduce)(const neap_reduction *r);
     int (*gemm)(const neap_product *p);

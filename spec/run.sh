@@ -22,6 +22,10 @@ if [ $# = 0 ]; then
         run "$build/ctest/fuzz_${f##*/}" "$f" 20000
     done
     run "$build/neap" test
+    # What runs on a GPU, on one if it is here, else on the shim: the same sources as C, thread by thread. TSan cannot follow fibers.
+    shim=
+    "$build/neap" -e 'os.exit(require("neap.mlp").cuda())' || shim=$build/neap_cuda_shim.so
+    case $build in *thread*) echo "device specs: skipped under TSan" ;; *) run env NEAP_CUDA_SHIM="$shim" "$build/neap" test spec/device/*_cases.lua ;; esac
     # One file under plain busted: there the specs run on the main thread and a wait turns the loop.
     run busted --lua="$build/neap" -o neap.test_output spec/task_spec.lua
 else

@@ -181,11 +181,12 @@ static int push_results(lua_State *L, mlp_job *j) {
         item *it = &j->items[i];
         if (j->training) {
             const neap_train_job *t = &j->train[i];
-            lua_createtable(L, 0, 5);
+            lua_createtable(L, 0, 6);
             push_list(L, it->curve, t->epochs_done), lua_setfield(L, -2, "train");
             if (t->val) push_list(L, it->curve + t->epochs, t->epochs_done), lua_setfield(L, -2, "val");
             lua_pushinteger(L, t->epochs_done), lua_setfield(L, -2, "epochs");
             lua_pushinteger(L, t->best_epoch), lua_setfield(L, -2, "best");
+            lua_pushstring(L, strcmp(j->kernels->name, "cuda") ? "cpu" : "cuda"), lua_setfield(L, -2, "device");
             if (t->status == NEAP_ERR_INVALID) lua_pushliteral(L, "the training set is empty"), lua_setfield(L, -2, "failed");
         } else if (j->want_loss) {
             lua_pushnumber(L, it->loss);
@@ -385,9 +386,12 @@ static int core_cuda(lua_State *L) {
     return 2;
 }
 
+/* worth(flop, models): what device = "auto" decides */
+static int core_worth(lua_State *L) { return lua_pushboolean(L, neap_cuda_worth(luaL_checknumber(L, 1), (size_t)luaL_checkinteger(L, 2))), 1; }
+
 void mlp_add_jobs(lua_State *L, int module, int mlp_methods) {
-    static const luaL_Reg functions[] = {
-        {"train", core_train}, {"predict", core_predict}, {"threads", core_threads}, {"cuda", core_cuda}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"train", core_train}, {"predict", core_predict}, {"threads", core_threads},
+                                         {"cuda", core_cuda},   {"worth", core_worth},     {NULL, NULL}};
     lua_pushvalue(L, module);
     luaL_setfuncs(L, functions, 0);
     lua_pop(L, 1);

@@ -167,7 +167,8 @@ static int tensor_mt_tostring(lua_State *L) {
     if (!t->storage) return lua_pushliteral(L, "tensor (freed)"), 1;
     luaL_Buffer b;
     luaL_buffinit(L, &b);
-    snprintf(text, sizeof text, "tensor %s %s %s", neap_dtype_name(t->dtype), neap_tensor_shape_text(t, shape, sizeof shape), neap_tensor_device_name(t));
+    snprintf(text, sizeof text, "tensor %s %s %s", neap_dtype_name(t->dtype), neap_tensor_shape_text(t, shape, sizeof shape),
+             neap_tensor_device_name(t));
     luaL_addstring(&b, text);
     if (neap_tensor_count(t) > 1 && !neap_tensor_reduce_all(&lo, NEAP_MIN, t) && !neap_tensor_reduce_all(&hi, NEAP_MAX, t) &&
         !neap_tensor_reduce_all(&mean, NEAP_MEAN, t)) {

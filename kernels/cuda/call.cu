@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK ((size_t)16 << 20)
+#define FIRST ((size_t)256 << 10)
+#define MOST  ((size_t)64 << 20)
 #define APART 128 /* unused at a block's start: results of two blocks are never neighbours */
 
 void call_check(call *c, cudaError_t e, const char *what) {
@@ -41,7 +42,9 @@ void *call_take(call *c, call_arena *a, size_t bytes) {
     if (c->rc) return NULL;
     if (bytes > a->left) {
         void *p = NULL;
-        size_t size = bytes > CHUNK ? bytes : CHUNK;
+        size_t size = !a->grown ? FIRST : a->grown < MOST ? a->grown * 2 : MOST;
+        a->grown = size;
+        if (size < bytes) size = bytes;
         if (grow((void **)&c->blocks, c->block_count, &c->block_cap, sizeof *c->blocks)) return c->rc = NEAP_KERN_MEMORY, (void *)NULL;
         c->rc = gpu_alloc(&p, size + APART, c->stream);
         if (c->rc) return NULL;

@@ -7,7 +7,7 @@
 
 typedef struct call_arena { /* what is taken in turn lies side by side, so that it travels together */
     char *at;
-    size_t left;
+    size_t left, grown; /* grown: size of the last block; they double */
 } call_arena;
 
 typedef struct call_upload {

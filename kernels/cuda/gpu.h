@@ -8,15 +8,15 @@
 #include <stdint.h>
 
 #ifdef __CUDACC__
-#define GPU_FN           __device__ static __forceinline__
+#define GPU_FN __device__ static __forceinline__
 /* A kernel takes one argument, by value; at most t threads a block, and registers for b blocks on a multiprocessor. Launched by GPU_LAUNCH. */
 #define GPU_KERNEL(name, type, t, b) extern "C" __global__ void __launch_bounds__(t, b) name(const type a)
-#define GPU_UNROLL       _Pragma("unroll")
-#define gpu_thread()     ((int)threadIdx.x)
-#define gpu_threads()    ((int)blockDim.x)
-#define gpu_block()      ((int)blockIdx.x)
-#define gpu_blocks()     ((int)gridDim.x)
-#define gpu_sync(id)     __syncthreads()
+#define GPU_UNROLL                   _Pragma("unroll")
+#define gpu_thread()                 ((int)threadIdx.x)
+#define gpu_threads()                ((int)blockDim.x)
+#define gpu_block()                  ((int)blockIdx.x)
+#define gpu_blocks()                 ((int)gridDim.x)
+#define gpu_sync(id)                 __syncthreads()
 extern __shared__ float gpu_shared_memory[];
 #define gpu_shared() gpu_shared_memory
 
@@ -51,7 +51,7 @@ LANE_SCALAR_FN double d_fma(double a, double b, double c) { return __fma_rn(a, b
 #else
 #include "kernels/lane_scalar.h"
 #include "spec/c/shim.h"
-#define GPU_FN     static inline __attribute__((always_inline, unused))
+#define GPU_FN                       static inline __attribute__((always_inline, unused))
 #define GPU_KERNEL(name, type, t, b) GPU_KERNEL_(name, type)
 #define GPU_KERNEL_(name, type)                                                                                                                      \
     static void name(const type a);                                                                                                                  \

@@ -188,19 +188,31 @@ void gpu_memory(neap_memory_use *use) {
 
 /* ---- staging ---- */
 
+#define KEPT 4
+static gpu_stage kept[KEPT]; /* pinning memory takes milliseconds: stages of ended calls wait here */
+static int kept_count;
+
 int gpu_stage_open(gpu_stage *s, cudaStream_t stream) {
-    memset(s, 0, sizeof *s);
-    s->stream = stream;
     cudaError_t e = cudaSuccess;
-    for (int i = 0; i < 2 && e == cudaSuccess; i++) {
+    memset(s, 0, sizeof *s);
+    pthread_mutex_lock(&lock);
+    if (kept_count) *s = kept[--kept_count];
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < 2 && e == cudaSuccess && !s->ready[i]; i++) {
         e = cudaMallocHost((void **)&s->buffer[i], GPU_STAGE);
         if (e == cudaSuccess) e = cudaEventCreateWithFlags(&s->ready[i], cudaEventDisableTiming);
     }
+    s->stream = stream;
     return e == cudaSuccess ? 0 : gpu_failed(e, "pinned host memory", GPU_STAGE);
 }
 
 void gpu_stage_close(gpu_stage *s) {
-    for (int i = 0; i < 2; i++) {
+    int keeps = 0;
+    s->filled = 0, s->turn = 0;
+    pthread_mutex_lock(&lock);
+    if (s->ready[1] && kept_count < KEPT) kept[kept_count++] = *s, keeps = 1;
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < 2 && !keeps; i++) {
         if (s->buffer[i]) cudaFreeHost(s->buffer[i]);
         if (s->ready[i]) cudaEventDestroy(s->ready[i]);
     }

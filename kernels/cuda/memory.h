@@ -1,5 +1,5 @@
-/* memory.h: device memory and the way to and from it, for all of the backend. One allocator serves tensors and jobs: freed blocks are kept by size and
-   handed out again in stream order, without asking the driver, which would wait for the whole GPU. Thread-safe. */
+/* memory.h: device memory and the way to and from it, for all of the backend. One allocator serves tensors and jobs: freed blocks are kept by size
+   and handed out again in stream order, without asking the driver, which would wait for the whole GPU. Thread-safe. */
 #ifndef NEAP_CUDA_MEMORY_H
 #define NEAP_CUDA_MEMORY_H
 #include <stddef.h>

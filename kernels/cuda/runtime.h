@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 #define restrict __restrict__
 #define GPU_LAUNCH(kernel, blocks, threads, shared, stream, ...) kernel<<<(unsigned)(blocks), (unsigned)(threads), (shared), (stream)>>>(__VA_ARGS__)
-#define GPU_EXPORT extern "C" __attribute__((visibility("default")))
+#define GPU_EXPORT                                               extern "C" __attribute__((visibility("default")))
 #else
 #include "spec/c/shim_cuda.h"
 #define GPU_EXPORT __attribute__((visibility("default")))

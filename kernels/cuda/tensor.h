@@ -157,8 +157,8 @@ GPU_KERNEL(neap_tensor_any, neap_map, 256, 2) {
 
 /* ---- reductions ---- */
 
-/* What is known of some elements: sum, any, all: a; norm: a = sum of squares; var, std: a = mean, b = squared deviations; the rest: a = best one, which
-   was number `at`. n: how many. */
+/* What is known of some elements: sum, any, all: a; norm: a = sum of squares; var, std: a = mean, b = squared deviations; the rest: a = best one,
+   which was number `at`. n: how many. */
 typedef struct tensor_part {
     double a, b;
     int64_t n, at;
@@ -298,7 +298,7 @@ GPU_KERNEL(neap_tensor_gemm, neap_product, 256, 2) {
     float acc[4][4];
     GPU_UNROLL for (int i = 0; i < 4; i++) { GPU_UNROLL for (int j = 0; j < 4; j++) acc[i][j] = 0.0f; }
     for (int64_t k0 = 0; k0 < a.k; k0 += MM_DEPTH) {
-        gpu_sync(12); /* the last panels have been read */
+        gpu_sync(12);                                       /* the last panels have been read */
         for (int e = t; e < MM_SIDE * MM_DEPTH; e += 256) { /* neighbouring threads read neighbouring memory */
             int i = a.a_col == 1 ? e / MM_DEPTH : e % MM_SIDE, k = a.a_col == 1 ? e % MM_DEPTH : e / MM_SIDE;
             as[k * MM_PITCH + i] = r0 + i < a.m && k0 + k < a.k ? pa[(r0 + i) * a.a_row + (k0 + k) * a.a_col] : 0.0f;

@@ -131,6 +131,7 @@ function model:epoch(set, options) end
 ---@field val? number[]
 ---@field stopped "epochs"|"patience"|"on_epoch"|"failed"
 ---@field failed? string fleets: why this member was left alone
+---@field device "cpu"|"cuda" where it was trained
 
 ---@param set neap.mlp.data
 ---@param options? neap.mlp.fit

@@ -7,11 +7,14 @@
 ---     local x = tensor {{1, 2, 3}, {4, 5, 6}}      -- 2 x 3, f32
 ---     print(x:t():matmul(x), x:mean(), x[2][3])
 ---
+--- On a GPU: tensor.zeros(2, 3, {device = "cuda"}), x:to "cuda", x:to "cpu". Operands of one operation lie on one device (a single number may stay on
+--- the cpu); models and data sets read cpu tensors and take device = "cuda" themselves. sort, quantile, median and cumsum go through the cpu.
+---
 --- Operators + - * / ^ and unary minus broadcast like PyTorch's. Bytes held by tensors count for the garbage collector; :free() gives them back at once.
 ---@class neap.tensor
 ---@field shape integer[] size of each dimension
 ---@field dtype "f32"|"f64"|"i64"|"u8"
----@field device "cpu"
+---@field device "cpu"|"cuda"
 ---@operator add(neap.tensor|number): neap.tensor
 ---@operator sub(neap.tensor|number): neap.tensor
 ---@operator mul(neap.tensor|number): neap.tensor
@@ -25,9 +28,15 @@ local tensor = {}
 ---@class neap.tensor.opts
 ---@field dtype? "f32"|"f64"|"i64"|"u8"
 ---@field seed? integer for rand and randn; without it math.random of this state decides
----@field device? "cpu"
+---@field device? "cpu"|"cuda" default cpu
 
 ---@alias neap.tensorlike neap.tensor|number|table
+
+--- What is known about the GPU: its model, bytes `used` by neap, `cached` by it for reuse, `free` and `total`; `matmul`: "cublas" or "neap". Nil and
+--- the reason where there is none.
+---@return {model: string, used: integer, cached: integer, free: integer, total: integer, matmul: string}? info
+---@return string? why
+function tensor.cuda() end
 
 -- ---- making (functions of the module) ----
 

@@ -111,7 +111,7 @@ end
 
 --- Many passes with early stopping. With `val` the weights of the best epoch are kept (unless keep_best = false) and training
 --- ends after `patience` epochs without a better one. `on_epoch(epoch, train_loss, val_loss)` may return false to stop.
----@return table {epochs =, best =, train = {...}, val = {...}, stopped = "epochs"|"patience"|"on_epoch"}
+---@return table {epochs =, best =, train = {...}, val = {...}, stopped = "epochs"|"patience"|"on_epoch", device = "cpu"|"cuda"}
 function model:fit(set, options)
     options = check(options, TRAIN, "fit")
     local epochs = want_integer(options.epochs or 20, "epochs", "fit", 0)
@@ -131,7 +131,7 @@ function model:fit(set, options)
         local done = core.train({job_of(self, set, options, 1)}, options.threads, options.device)[1]
         if done.failed then error("fit: " .. done.failed, 2) end
         local loss, val = done.train[1], done.val and done.val[1]
-        result.epochs, result.train[epoch] = epoch, loss
+        result.epochs, result.train[epoch], result.device = epoch, loss, done.device
         if val then
             result.val[epoch] = val
             if val < (least or math.huge) then

@@ -13,7 +13,8 @@
 
 enum { SHIM_FORWARD, SHIM_REVERSE, SHIM_RANDOM };
 
-static int shim_thread, shim_threads, shim_block, shim_blocks = 1;
+static int shim_thread, shim_threads, shim_block;
+static __attribute__((unused)) int shim_blocks = 1;
 static float *shim_shared;
 static int shim_skip;     /* this barrier is left out: its absence must be noticed */
 static unsigned shim_met; /* bit per barrier number that was reached */

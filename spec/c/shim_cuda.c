@@ -11,7 +11,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_t owner;
 static int depth;
 static char *arena;
-static size_t top, used, limit = (size_t)256 << 20;
+static size_t top, used, limit = (size_t)64 << 20;
 
 static struct {
     void *p;

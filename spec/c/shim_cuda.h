@@ -28,18 +28,18 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 const char *cudaGetErrorString(cudaError_t e);
 
 static inline cudaError_t shim_nothing(void) { return cudaSuccess; }
-#define cudaSetDevice(d)                   shim_nothing()
-#define cudaGetLastError()                 shim_nothing()
-#define cudaDeviceSynchronize()            shim_nothing()
-#define cudaStreamCreateWithFlags(s, f)    (*(s) = (cudaStream_t)(s), shim_nothing())
-#define cudaStreamDestroy(s)               shim_nothing()
-#define cudaStreamSynchronize(s)           shim_nothing()
-#define cudaStreamWaitEvent(s, e, f)       ((void)(e), shim_nothing())
-#define cudaEventCreateWithFlags(e, f)     (*(e) = (cudaEvent_t)(e), shim_nothing())
-#define cudaEventDestroy(e)                ((void)(e), shim_nothing())
-#define cudaEventRecord(e, s)              ((void)(e), shim_nothing())
-#define cudaEventSynchronize(e)            ((void)(e), shim_nothing())
-#define cudaFuncSetAttribute(f, a, v)      ((void)(v), shim_nothing())
+#define cudaSetDevice(d)                shim_nothing()
+#define cudaGetLastError()              shim_nothing()
+#define cudaDeviceSynchronize()         shim_nothing()
+#define cudaStreamCreateWithFlags(s, f) (*(s) = (cudaStream_t)(s), shim_nothing())
+#define cudaStreamDestroy(s)            shim_nothing()
+#define cudaStreamSynchronize(s)        shim_nothing()
+#define cudaStreamWaitEvent(s, e, f)    ((void)(e), shim_nothing())
+#define cudaEventCreateWithFlags(e, f)  (*(e) = (cudaEvent_t)(e), shim_nothing())
+#define cudaEventDestroy(e)             ((void)(e), shim_nothing())
+#define cudaEventRecord(e, s)           ((void)(e), shim_nothing())
+#define cudaEventSynchronize(e)         ((void)(e), shim_nothing())
+#define cudaFuncSetAttribute(f, a, v)   ((void)(v), shim_nothing())
 
 /* Device memory may be touched between these two; they nest, and keep other threads out. */
 void shim_enter(void);
