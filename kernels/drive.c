@@ -11,16 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-float drive_clip_scale(const float *grad, size_t n, float clip) {
-    double acc[8] = {0};
-    for (size_t i = 0; i < n; i += 8)
-        for (int j = 0; j < 8; j++) acc[j] = fma((double)grad[i + j], (double)grad[i + j], acc[j]);
-    for (int step = 4; step; step /= 2)
-        for (int j = 0; j < step; j++) acc[j] += acc[j + step];
-    double scale = (double)clip / (sqrt(acc[0]) + 1e-6);
-    return scale < 1.0 ? (float)scale : 1.0f;
-}
-
 /* Sum of the losses of `count` outputs. One order: sample by sample, output by output. */
 static double loss_of(const neap_hyper *h, const float *z, const float *y, int64_t count) {
     double sum = 0.0;

@@ -6,9 +6,6 @@
 int drive_train(const neap_kernels *k, neap_train_job *jobs, size_t n, int threads, const neap_progress *p);
 int drive_predict(const neap_kernels *k, neap_predict_job *jobs, size_t n, int threads, const neap_progress *p);
 
-/* min(1, clip / (norm + 1e-6)) of a gradient (n a multiple of 8): squares summed in double in eight lanes, then a tree. */
-float drive_clip_scale(const float *grad, size_t n, float clip);
-
 double neap_peak_avx2(double seconds);
 double neap_peak_avx512(double seconds);
 

@@ -4,6 +4,7 @@
 #include "kernels/formulas.h"
 #include "kernels/gather.h"
 #include "kernels/perm.h"
+#include "kernels/clip.h"
 #include "kernels/drive.h"
 #include "kernels/ops.h"
 
@@ -83,7 +84,7 @@ static double scalar_step(const neap_net *net, const neap_hyper *h, neap_state *
                 loss += (double)f_loss(h->loss, z[r * ldz + o], y[(long)(at + r) * net->out + o], h->huber, scale, &work->d[0][r * ldz + o]);
         net_backward(net, s->w, x + at * ldx, ldx, rows, work);
     }
-    if (h->clip > 0.0f) rule.scale = drive_clip_scale(work->grad, net->params, h->clip);
+    if (h->clip > 0.0f) rule.scale = clip_scale(work->grad, net->params, h->clip);
     for (size_t i = 0; i < net->params; i++) f_update(&rule, work->grad[i], &s->w[i], &s->m[i], &s->v[i]);
     return loss;
 }

@@ -4,6 +4,7 @@
 #include "kernels/formulas.h"
 #include "kernels/gather.h"
 #include "kernels/perm.h"
+#include "kernels/clip.h"
 #include "kernels/drive.h"
 #include "kernels/team.h"
 #include "kernels/ops.h"
@@ -253,7 +254,7 @@ static double simd_step(const neap_net *net, const neap_hyper *h, neap_state *s,
     if (work->team && n >= NEAP_TEAM_ROWS && work->deep >= (n < NEAP_TEAM_CHUNK ? n : NEAP_TEAM_CHUNK)) neap_team_run(work->team, step_part, &job);
     else step_part(&job, 0, 1);
     if (h->clip > 0.0f) {
-        job.rule.scale = drive_clip_scale(work->grad, net->params, h->clip);
+        job.rule.scale = clip_scale(work->grad, net->params, h->clip);
         for (size_t i = 0; i < net->params; i += LANE) {
             V w = v_load(s->w + i), m = v_load(s->m + i), v = v_load(s->v + i);
             f_update(&job.rule, v_load(work->grad + i), &w, &m, &v);

@@ -33,15 +33,17 @@ typedef struct tile_pending {
     float g[TILE_R * TILE_C * LANE];
     long at[TILE_R * TILE_C]; /* where each vector belongs */
     int n;                    /* vectors */
-    int plain;                /* Adam without decay or clipping: constants below */
-    float k[7][LANE];         /* b1, 1-b1, b2, 1-b2, unbias2, eps, step in all lanes */
+    int plain;                /* Adam or AdamW, without L2 decay or clipping: constants below */
+    int keep;                 /* decoupled decay */
+    float k[8][LANE];         /* b1, 1-b1, b2, 1-b2, unbias2, eps, step, keep in all lanes */
 } tile_pending;
 
 LANE_FN void tile_pending_init(tile_pending *p, const f_rule *r) {
-    const float k[7] = {r->b1, r->b1c, r->b2, r->b2c, r->unbias2, r->eps, r->step};
+    const float k[8] = {r->b1, r->b1c, r->b2, r->b2c, r->unbias2, r->eps, r->step, r->keep};
     p->n = 0;
-    p->plain = r->opt == NEAP_OPT_ADAM && r->decay == 0.0f && r->scale == 1.0f;
-    for (int i = 0; i < 7; i++) v_store(p->k[i], v_set1(k[i]));
+    p->plain = r->opt != NEAP_OPT_SGD && r->decay == 0.0f && r->scale == 1.0f;
+    p->keep = r->opt == NEAP_OPT_ADAMW;
+    for (int i = 0; i < 8; i++) v_store(p->k[i], v_set1(k[i]));
 }
 
 /* The optimiser on vector i of the pending tile; the plain case spells f_update out with its constants at hand. */
@@ -49,6 +51,7 @@ LANE_FN void tile_pending_one(const tile_job *j, const tile_pending *p, int i) {
     long at = p->at[i];
     V g = v_load(p->g + i * LANE), w = v_load(j->w + at), m = v_load(j->m + at), v = v_load(j->v + at);
     if (p->plain) {
+        if (p->keep) w = v_mul(w, v_load(p->k[7]));
         m = v_fma(v_load(p->k[0]), m, v_mul(v_load(p->k[1]), g));
         v = v_fma(v_load(p->k[2]), v, v_mul(v_mul(v_load(p->k[3]), g), g));
         m = f_settle(m, v_abs(m), F_TINY_M);

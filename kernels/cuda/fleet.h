@@ -250,7 +250,7 @@ GPU_FN void fleet_update(const block *b, const slot *q, const f_rule *rule, cons
     }
 }
 
-/* min(1, clip / (norm + 1e-6)), as drive_clip_scale: eight sums in double, then a tree. All threads return it. */
+/* min(1, clip / (norm + 1e-6)), as clip.h: eight sums in double, then a tree. All threads return it. */
 GPU_FN float fleet_clip(const block *b, const float *grad, float clip) {
     double *lane = (double *)(b->sh + b->p->flags + 8);
     gpu_sync(5);
