@@ -6,9 +6,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define MM_K 256             /* depth of a panel */
-#define MM_M 96              /* rows of a packed block of a */
-#define MM_N (TILE_C * LANE) /* columns of a strip of b */
+#define MM_K 256        /* depth of a panel */
+#define MM_M 96         /* rows of a packed block of a */
+#define MM_N (2 * LANE) /* columns of a strip of b */
 
 typedef struct mm_job {
     int m, n, k, lo, hi; /* lo..hi: this thread's rows */
@@ -20,21 +20,30 @@ typedef struct mm_job {
 
 /* b's rows k0.. as strips of MM_N columns, zero padded; a's block row by row within depth order [k][MM_M] */
 static void mm_pack_b(const mm_job *j, int k0, int depth, float *bp) {
-    for (int n0 = 0; n0 < j->n; n0 += MM_N)
-        for (int k = 0; k < depth; k++, bp += MM_N) {
-            int w = j->n - n0 < MM_N ? j->n - n0 : MM_N;
-            const float *src = j->b + (k0 + k) * j->b_row + n0 * j->b_col;
-            if (j->b_col == 1) memcpy(bp, src, (size_t)w * sizeof(float));
-            else
-                for (int i = 0; i < w; i++) bp[i] = src[i * j->b_col];
-            for (int i = w; i < MM_N; i++) bp[i] = 0.0f;
-        }
+    for (int n0 = 0; n0 < j->n; n0 += MM_N, bp += (long)depth * MM_N) {
+        const float *src = j->b + k0 * j->b_row + n0 * j->b_col;
+        int w = j->n - n0 < MM_N ? j->n - n0 : MM_N, done = 0;
+        if (w == MM_N && j->b_col == 1)
+            for (; done < depth; done++)
+                for (int i = 0; i < MM_N; i += LANE) v_store(bp + done * MM_N + i, v_load(src + done * j->b_row + i));
+        else if (w == MM_N && j->b_row == 1) transpose(src, MM_N, j->b_col, done = depth / 8 * 8, bp, MM_N);
+        for (int k = done; k < depth; k++)
+            for (int i = 0; i < MM_N; i++) bp[k * MM_N + i] = i < w ? src[k * j->b_row + i * j->b_col] : 0.0f;
+    }
 }
 
 static void mm_pack_a(const mm_job *j, int m0, int rows, int k0, int depth, float *ap) {
+    int done = 0; /* of the depth */
+    if (j->a_col == 1 && rows % 8 == 0) {
+        done = depth / 8 * 8;
+        transpose(j->a + m0 * j->a_row + k0, rows, j->a_row, done, ap, MM_M);
+    } else if (j->a_row == 1) {
+        done = depth;
+        for (int k = 0; k < depth; k++) memcpy(ap + (long)k * MM_M, j->a + m0 + (k0 + k) * j->a_col, (size_t)rows * sizeof(float));
+    }
     for (int i = 0; i < rows; i++) {
         const float *src = j->a + (m0 + i) * j->a_row + k0 * j->a_col;
-        for (int k = 0; k < depth; k++) ap[(long)k * MM_M + i] = src[k * j->a_col];
+        for (int k = done; k < depth; k++) ap[(long)k * MM_M + i] = src[k * j->a_col];
     }
 }
 
@@ -56,12 +65,12 @@ static void *mm_part(void *arg) {
                 tile_job t = {.a = ap, .a_row = 1, .a_k = MM_M, .b = bp + (long)s * depth * MM_N, .ldb = MM_N, .k = depth, .resume = k0 > 0};
                 if (w == MM_N) {
                     t.c = c, t.ldc = j->ldc;
-                    tile_grad(&t, 0, rows, MM_N);
+                    tile_tall(&t, rows);
                     continue;
                 }
                 t.c = cp, t.ldc = MM_N;
                 for (int i = 0; k0 && i < rows; i++) memcpy(cp + i * MM_N, c + i * j->ldc, (size_t)w * sizeof(float));
-                tile_grad(&t, 0, rows, MM_N);
+                tile_tall(&t, rows);
                 for (int i = 0; i < rows; i++) memcpy(c + i * j->ldc, cp + i * MM_N, (size_t)w * sizeof(float));
             }
         }
@@ -73,7 +82,7 @@ static void *mm_part(void *arg) {
 /* k may be 0: c becomes zero. Returns 0 or NEAP_KERN_MEMORY. */
 static int simd_gemm(int m, int n, int k, const float *a, long a_row, long a_col, const float *b, long b_row, long b_col, float *c, long ldc,
                      int threads) {
-    if (b_col == 1 && n % 16 == 0 && k > 0 && k <= 256 && n <= 256 && (double)m * n * k < 1e7) { /* all in L2 as it lies */
+    if (b_col == 1 && n % 16 == 0 && k > 0 && k <= 128 && n <= 128 && (double)m * n * k < 1e7) { /* all in L2 as it lies */
         tile_job t = {.a = a, .a_row = a_row, .a_k = a_col, .b = b, .ldb = b_row, .k = k, .c = c, .ldc = ldc};
         tile_grad(&t, 0, m, n);
         return 0;

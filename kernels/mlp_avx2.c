@@ -1,9 +1,10 @@
 /* mlp_avx2.c: simd.h for eight lanes. The only translation unit that may use these instructions; select.c asks the CPU first. */
 #if defined(__x86_64__)
 #include "kernels/lane_avx2.h"
-#define TILE_R 6
-#define TILE_C 2
-#define PEAK   neap_peak_avx2
+#define TILE_R    6
+#define TILE_C    2
+#define TILE_TALL 6
+#define PEAK      neap_peak_avx2
 #include "kernels/simd.h"
 
 const neap_kernels neap_kernels_avx2 = {

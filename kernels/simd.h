@@ -9,6 +9,7 @@
 #include "kernels/team.h"
 #include "kernels/ops.h"
 #include "kernels/tile.h"
+#include "kernels/transpose.h"
 #include "kernels/matmul.h"
 #include <time.h>
 
@@ -186,26 +187,6 @@ static void layer_grad(const step_job *s, int k, const float *in, long ldin, con
     if (last) tile_update(&j, lo, hi, l->ld);
     else tile_grad(&j, lo, hi, l->ld);
     if (member == size - 1 && last) bias_update(s, l);
-}
-
-/* wt[out][in padded] = w[in][ld] transposed, 8 x 8 at a time; columns of the padding stay zero. */
-static void transpose(const float *w, int in, long ld, int out, float *wt, long ldt) {
-    for (int i = 0; i < in; i += 8)
-        for (int o = 0; o < out; o += 8) {
-            __m256 a[8], t[8];
-            for (int r = 0; r < 8; r++) a[r] = i + r < in ? _mm256_loadu_ps(w + (i + r) * ld + o) : _mm256_setzero_ps();
-            for (int r = 0; r < 8; r += 2) t[r] = _mm256_unpacklo_ps(a[r], a[r + 1]), t[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
-            for (int r = 0; r < 8; r += 4)
-                for (int q = 0; q < 2; q++) {
-                    a[r + 2 * q] = _mm256_shuffle_ps(t[r + q], t[r + q + 2], 0x44);
-                    a[r + 2 * q + 1] = _mm256_shuffle_ps(t[r + q], t[r + q + 2], 0xEE);
-                }
-            for (int r = 0; r < 4; r++) {
-                t[r] = _mm256_permute2f128_ps(a[r], a[r + 4], 0x20);
-                t[r + 4] = _mm256_permute2f128_ps(a[r], a[r + 4], 0x31);
-            }
-            for (int r = 0; r < 8 && o + r < out; r++) _mm256_storeu_ps(wt + (o + r) * ldt + i, t[r]);
-        }
 }
 
 #define MEET                                                                                                                                         \

@@ -65,34 +65,34 @@ LANE_FN void tile_pending_one(const tile_job *j, const tile_pending *p, int i) {
 }
 
 LANE_FN void tile(const int kind, const int sum, const int R, const int C, const tile_job *j, int row, int col, tile_pending *pending) {
-    V acc[TILE_R][TILE_C], total[TILE_C];
+    V acc[12][TILE_C], total[TILE_C];
     const float *a = j->a + row * j->a_row, *b = j->b + col;
     const long a_row = j->a_row, a_k = j->a_k, ldb = j->ldb;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < C; c++) {
             if (kind == T_FORWARD) acc[r][c] = v_load(j->bias + col + c * LANE);
             else acc[r][c] = v_set1(0.0f);
         }
     if ((kind == T_GRAD || kind == T_UPDATE) && j->resume)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int c = 0; c < C; c++) acc[r][c] = v_load(j->c + (row + r) * j->ldc + col + c * LANE);
 
     if (sum)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < C; c++) total[c] = v_load(j->sum + col + c * LANE);
 
 #define TILE_STEP                                                                                                                                    \
     do {                                                                                                                                             \
         V bv[TILE_C];                                                                                                                                \
-        _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                                                            \
-        if (sum) _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) total[c] = v_add(total[c], bv[c]);                                              \
-        _Pragma("GCC unroll 8") for (int r = 0; r < R; r++) {                                                                                        \
+        _Pragma("GCC unroll 12") for (int c = 0; c < C; c++) bv[c] = v_load(b + c * LANE);                                                           \
+        if (sum) _Pragma("GCC unroll 12") for (int c = 0; c < C; c++) total[c] = v_add(total[c], bv[c]);                                             \
+        _Pragma("GCC unroll 12") for (int r = 0; r < R; r++) {                                                                                       \
             V av = v_set1(a[r * a_row]);                                                                                                             \
-            _Pragma("GCC unroll 8") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);                                             \
+            _Pragma("GCC unroll 12") for (int c = 0; c < C; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);                                            \
         }                                                                                                                                            \
         a += a_k;                                                                                                                                    \
         b += ldb;                                                                                                                                    \
@@ -111,12 +111,12 @@ LANE_FN void tile(const int kind, const int sum, const int R, const int C, const
     for (; k > 0; k--) TILE_STEP;
 #undef TILE_STEP
     if (sum)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < C; c++) v_store(j->sum + col + c * LANE, total[c]);
 
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int c = 0; c < C; c++) {
             long at = (row + r) * j->ldc + col + c * LANE;
             if (kind == T_UPDATE) {
@@ -164,6 +164,13 @@ LANE_FN void tile_rows(const int kind, const tile_job *j, int lo, int hi, long n
 static __attribute__((noinline)) void tile_forward(const tile_job *j, int rows, long n) { tile_rows(T_FORWARD, j, 0, rows, n, NULL); }
 static __attribute__((noinline)) void tile_delta(const tile_job *j, int rows, long n) { tile_rows(T_DELTA, j, 0, rows, n, NULL); }
 static __attribute__((noinline)) void tile_grad(const tile_job *j, int lo, int hi, long n) { tile_rows(T_GRAD, j, lo, hi, n, NULL); }
+/* Products without an end of their own, for matmul.h: tall tiles of two vectors, which load b least. */
+static __attribute__((noinline)) void tile_tall(const tile_job *j, int rows) {
+    int row = 0;
+    for (; row + TILE_TALL <= rows; row += TILE_TALL) tile(T_GRAD, 0, TILE_TALL, 2, j, row, 0, NULL);
+    for (; row + 4 <= rows; row += 4) tile(T_GRAD, 0, 4, 2, j, row, 0, NULL);
+    for (; row < rows; row++) tile(T_GRAD, 0, 1, 2, j, row, 0, NULL);
+}
 static __attribute__((noinline)) void tile_update(const tile_job *j, int lo, int hi, long n) {
     tile_pending pending;
     tile_pending_init(&pending, j->rule);
