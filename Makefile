@@ -34,7 +34,7 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -path scripts/examples -prune -o -type f -print 2>/dev/null | sort)
 
-.PHONY: cuda all help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
+.PHONY: cuda all check-oom help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
 ## make              build build/neap
 all: setup
 	@$(MAKE) --no-print-directory -j$(JOBS) build cuda
@@ -112,7 +112,8 @@ $(BUILD)/ctest/%: spec/c/%.c $(BUILD)/libcore.a
 	@echo "  ctest $*"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(BUILD)/libcore.a $(PKG_LIBS)
 
-# NAME_host_test.c embeds the whole host.
+# NAME_host_test.c embeds the whole host. In oom_host_test our own allocations can be made to fail.
+$(BUILD)/ctest/oom_host_test: LDFLAGS += $(foreach f,malloc calloc realloc strdup strndup,-Wl$(,)--wrap=$(f))
 $(BUILD)/ctest/%_host_test: spec/c/%_host_test.c $(BUILD)/libneap.a
 	@mkdir -p $(@D)
 	@echo "  ctest $*_host"
@@ -136,6 +137,10 @@ fuzz:
 	build/fuzz/$(FUZZ)_fuzz -max_total_time=$(SECONDS) build/fuzz/$(FUZZ) spec/fuzz/corpus/$(FUZZ)
 
 fuzzers: $(FUZZERS)
+## make check-oom    every single allocation of the scripts in spec/oom fails once (the tests try some of them)
+check-oom: $(BUILD)/ctest/oom_host_test
+	@NEAP_OOM_LIVES=0 $< $(SCRIPTS)
+
 ctest: $(CTESTS)
 	@rc=0; for t in $(CTESTS); do $$t || rc=1; done; exit $$rc
 

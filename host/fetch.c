@@ -11,7 +11,7 @@ struct neap_fetch_op {
     struct curl_slist *headers;
     char *body;
     size_t max_body;
-    int full;
+    int full, starved; /* starved: its socket cannot be watched, it ends in the next turn */
     neap_fetch_cb cb;
     void *ud;
     neap_fetch_result res;
@@ -123,6 +123,16 @@ static void on_socket(uv_poll_t *p, int status, int events) {
     collect(f);
 }
 
+static void on_timer(uv_timer_t *t);
+
+/* An error here would make the whole of `multi` unusable: only the request whose socket it is ends, once curl has returned. */
+static void starve(neap_fetch *f, CURL *easy) {
+    neap_fetch_op *op = NULL;
+    curl.easy_getinfo(easy, CURLINFO_PRIVATE, &op);
+    if (op) op->starved = 1;
+    uv_timer_start(f->timer, on_timer, 0, 0);
+}
+
 static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ud, void *assigned) {
     neap_fetch *f = ud;
     watch *w = assigned;
@@ -135,13 +145,13 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *ud, void *a
     }
     if (!w) {
         w = calloc(1, sizeof *w);
-        if (!w) return -1;
+        if (!w || uv_poll_init_socket(f->loop, &w->poll, fd)) {
+            free(w);
+            starve(f, easy);
+            return 0;
+        }
         w->f = f;
         w->fd = fd;
-        if (uv_poll_init_socket(f->loop, &w->poll, fd)) {
-            free(w);
-            return -1;
-        }
         f->handles++;
         curl.multi_assign(f->multi, fd, w);
     }
@@ -154,11 +164,19 @@ static void on_timer(uv_timer_t *t) {
     int running;
     curl.multi_socket_action(f->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     collect(f);
+    for (neap_fetch_op *op = f->closed ? NULL : f->ops; op; op = op->next)
+        if (op->starved) {
+            finish(op, NEAP_ERR_MEMORY);
+            if (!f->closed) uv_timer_start(t, on_timer, 0, 0); /* the callback may have changed the list: look again */
+            break;
+        }
 }
 
 static int want_timer(CURLM *multi, long ms, void *ud) {
     neap_fetch *f = ud;
     if (!f->timer) return 0;
+    for (neap_fetch_op *op = f->ops; op; op = op->next)
+        if (op->starved) ms = 0;
     if (ms < 0) uv_timer_stop(f->timer);
     else {
         uv_update_time(f->loop);

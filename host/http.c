@@ -298,15 +298,17 @@ int neap_http_open(uv_loop_t *loop, const neap_http_config *c, neap_http **out, 
     s->accept_timer = timer(s);
     s->watch_timer = timer(s);
     s->drain_timer = timer(s);
-    s->mhd_poll = http_handle(s, sizeof *s->mhd_poll);
-    if (!info || !s->run_timer || !s->sweep_timer || !s->accept_timer || !s->watch_timer || !s->drain_timer || !s->mhd_poll)
-        return failed(s, NEAP_ERR_MEMORY, "out of memory", err, errlen);
-    if (uv_poll_init(loop, s->mhd_poll, info->epoll_fd)) {
-        free(s->mhd_poll);
-        s->mhd_poll = NULL;
-        s->handles--;
-        return failed(s, NEAP_ERR_IO, "the loop cannot watch libmicrohttpd", err, errlen);
+    uv_poll_t *poll = http_handle(s, sizeof *poll); /* s's own only once libuv knows it */
+    int rc = poll && info ? uv_poll_init(loop, poll, info->epoll_fd) : UV_ENOMEM;
+    if (rc) {
+        s->handles -= poll != NULL;
+        free(poll);
+        poll = NULL;
     }
+    s->mhd_poll = poll;
+    if (!s->run_timer || !s->sweep_timer || !s->accept_timer || !s->watch_timer || !s->drain_timer || rc == UV_ENOMEM)
+        return failed(s, NEAP_ERR_MEMORY, "out of memory", err, errlen);
+    if (rc) return failed(s, NEAP_ERR_IO, "the loop cannot watch libmicrohttpd", err, errlen);
     s->mhd_poll->data = s;
     uv_poll_start(s->mhd_poll, UV_READABLE, on_epoll);
     if (http_accept_start(s)) return failed(s, NEAP_ERR_IO, "the loop cannot watch the listening socket", err, errlen);

@@ -11,27 +11,33 @@ int luaopen_neap_http_client_core(lua_State *L);
 
 typedef struct client {
     neap_fetch *f;
+    int closed;
 } client;
 
 static void at_close(void *ud) {
     client *c = ud;
+    c->closed = 1;
     neap_fetch_free(c->f);
     c->f = NULL;
 }
 
+/* The state's one client; made by the first request, and by the next if that could not. */
 static client *client_of(lua_State *L) {
     if (lua_getfield(L, LUA_REGISTRYINDEX, CLIENT) != LUA_TUSERDATA) {
         lua_pop(L, 1);
-        client *c = lua_newuserdatauv(L, sizeof *c, 0);
-        c->f = NULL;
+        memset(lua_newuserdatauv(L, sizeof(client), 0), 0, sizeof(client));
         lua_pushvalue(L, -1);
         lua_setfield(L, LUA_REGISTRYINDEX, CLIENT);
-        rt *R = rt_of(L);
-        if (!(c->f = neap_fetch_new(rt_loop(R))) || rt_at_close(R, at_close, c))
-            luaL_error(L, "the HTTP client cannot start: libcurl.so.4 is missing (Debian: apt-get install libcurl4), or memory is");
     }
     client *c = lua_touserdata(L, -1);
     lua_pop(L, 1);
+    if (c->f || c->closed) return c;
+    rt *R = rt_of(L);
+    if ((c->f = neap_fetch_new(rt_loop(R))) && rt_at_close(R, at_close, c)) {
+        neap_fetch_free(c->f);
+        c->f = NULL;
+    }
+    if (!c->f) luaL_error(L, "the HTTP client cannot start: libcurl.so.4 is missing (Debian: apt-get install libcurl4), or memory is");
     return c;
 }
 

@@ -1,5 +1,5 @@
 /* mod_process.c: neap.process.core: child processes on the loop. lua/neap/process.lua gives it its face. The struct
-   outlives its Lua handle until libuv has closed its handles; a child that nobody waits for is reaped all the same. */
+   outlives its Lua handle until libuv has closed its handles; a child that nobody waits for is reaped all the same, while the host lives. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +13,7 @@ int luaopen_neap_process_core(lua_State *L);
 #define PROCESS_META "neap.process"
 
 typedef struct process {
+    rt *R;
     uv_process_t h;
     uv_pipe_t in, out;
     int has_in, has_out, open; /* open: libuv handles not yet closed */
@@ -42,8 +43,15 @@ static void wake(rt_wait **w) {
     if (x) wait_done(x, 0, NULL, NULL);
 }
 
+static void at_close(void *ud) { /* the host ends, the child goes on */
+    process *p = ud;
+    p->exited = 1;
+    uv_close((uv_handle_t *)&p->h, on_closed);
+}
+
 static void on_exit_cb(uv_process_t *h, int64_t code, int sig) {
     process *p = h->data;
+    rt_off_close(p->R, at_close, p);
     p->exited = 1;
     p->code = code;
     p->signal = sig;
@@ -242,7 +250,8 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
     if (!p) return err_code(L, NEAP_ERR_MEMORY, "process.spawn: out of memory");
     *pp = p;
     p->held = 1;
-    uv_loop_t *loop = rt_loop(rt_of(L));
+    p->R = rt_of(L);
+    uv_loop_t *loop = rt_loop(p->R);
     int fd = -1;
     if (out == IO_FILE || err == IO_FILE) {
         fd = open(path ? path : "", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -252,7 +261,7 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
     uv_pipe_init(loop, &p->out, 0);
     p->h.data = p->in.data = p->out.data = p;
     p->has_in = p->has_out = 1;
-    p->open = 3;
+    p->open = 2;
     uv_stdio_container_t io[3] = {{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_IGNORE}};
     int kinds[3] = {in, out, err == IO_STDOUT ? out : err};
     for (int i = 0; i < 3; i++) {
@@ -275,7 +284,13 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
                               .stdio_count = 3,
                               .exit_cb = on_exit_cb,
                               .flags = detached ? UV_PROCESS_DETACHED : 0};
-    if (!st) st = uv_spawn(loop, &p->h, &o);
+    if (!st) st = rt_at_close(p->R, at_close, p) ? UV_ENOMEM : 0;
+    if (!st) {
+        p->open++;
+        st = uv_spawn(loop, &p->h, &o);
+        if (st) rt_off_close(p->R, at_close, p);
+        if (st) uv_close((uv_handle_t *)&p->h, on_closed);
+    }
     if (fds[1] >= 0) close(fds[1]);
     if (fd >= 0) close(fd);
     if (in != IO_PIPE) close_pipe(p, &p->in, &p->has_in);
@@ -283,7 +298,6 @@ static int l_spawn(lua_State *L) { /* spawn(args, env or nil, cwd or nil, stdin,
     else if (!st) uv_read_start((uv_stream_t *)&p->out, on_alloc, on_read);
     if (st) {
         p->exited = 1;
-        uv_close((uv_handle_t *)&p->h, on_closed);
         rt_error e = {"spawn", 0, -1, 0};
         return err_raise(L, &e, "cannot start %s: %s", args[0], uv_strerror(st));
     }

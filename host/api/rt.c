@@ -290,7 +290,10 @@ void rt_close(rt *R) {
     /* Our loop runs until all is closed; on a foreign one, only our own handles are waited for. */
     while (R->handles) uv_run(R->loop, UV_RUN_ONCE);
     if (R->owns_loop) {
-        for (int i = 0; i < 1000 && uv_loop_close(R->loop) == UV_EBUSY; i++) uv_run(R->loop, UV_RUN_NOWAIT);
+        for (int i = 0; i < 2000 && uv_loop_close(R->loop); i++) { /* work on libuv's threads may still be on its way: a second at most */
+            uv_run(R->loop, UV_RUN_NOWAIT);
+            if (i > 1000) uv_sleep(1);
+        }
     }
     wait_close(R);
     uv_mutex_destroy(&R->lock);

@@ -64,21 +64,22 @@ function task.usage() return core.limits() end
 local Group = {}
 Group.__index = Group
 
+-- An error of one of its tasks ends the group: the first is kept, the others are cancelled.
+local function fail(g, e)
+    if g.failed or cancelled(e) then return end
+    g.failed, g.error = true, e
+    g:cancel("another task of its group failed")
+end
+
 --- Starts a task inside the group.
 function Group:spawn(fn, ...)
     if self.closed then error("task.group: the group has ended", 2) end
-    local h = core.spawn(function(...)
-        local results = table.pack(pcall(fn, ...))
-        local e = results[2]
-        if not results[1] then
-            if not self.failed and not cancelled(e) then
-                self.failed, self.error = true, e
-                self:cancel("another task of its group failed")
-            end
-            error(e, 0)
-        end
-        return table.unpack(results, 2, results.n)
-    end, ...):quiet()
+    local function over(ok, ...)
+        if ok then return ... end
+        fail(self, (...))
+        error((...), 0)
+    end
+    local h = core.spawn(function(...) return over(pcall(fn, ...)) end, ...):quiet()
     self.tasks[h] = true
     return h
 end
@@ -95,17 +96,15 @@ local function wait_group(g)
     while true do
         local h = next(g.tasks)
         if not h then return end
-        h:wait()
+        local ok, e = h:wait()
+        if not ok then fail(g, e) end
         g.tasks[h] = nil
     end
 end
 
---- Runs body(g) and waits until every task started with g:spawn has ended. The first error cancels the rest and is raised here; an error or a
---- cancellation of the body cancels them all.
-function task.group(body)
-    local g = setmetatable({tasks = {}}, Group)
-    local results = table.pack(pcall(body, g))
-    if not results[1] then g:cancel("the group's body failed") end
+-- The body has returned, or raised.
+local function leave(g, ok, ...)
+    if not ok then g:cancel("the group's body failed") end
     local waited, e = pcall(wait_group, g)
     if not waited then
         g:cancel("the group was cancelled")
@@ -113,9 +112,16 @@ function task.group(body)
     end
     g.closed = true
     if g.failed then error(g.error, 0) end
-    if not results[1] then error(results[2], 0) end
+    if not ok then error((...), 0) end
     if not waited then error(e, 0) end
-    return table.unpack(results, 2, results.n)
+    return ...
+end
+
+--- Runs body(g) and waits until every task started with g:spawn has ended. The first error cancels the rest and is raised here; an error or a
+--- cancellation of the body cancels them all.
+function task.group(body)
+    local g = setmetatable({tasks = {}, failed = false, error = false, closed = false}, Group)
+    return leave(g, pcall(body, g))
 end
 
 --- Runs every function at once; returns a list of their first results in the same order. The first error cancels the rest.
@@ -201,17 +207,17 @@ function task.every(seconds, fn, opts)
         local due = core.now() + (opts.immediate and 0 or seconds)
         while true do
             core.sleep(math.max(0, due - core.now()) + (opts.jitter and math.random() * opts.jitter or 0))
-            local h = core.spawn(fn)
-            local ok, e = pcall(h.wait, h)
+            local spawned, h = pcall(core.spawn, fn) -- without memory this run is left out
+            local ok, e = pcall(spawned and h.wait or task.yield, h)
             if not ok then
-                h:cancel("the timer was stopped")
+                if spawned then h:cancel("the timer was stopped") end
                 error(e, 0)
             end
             due = due + seconds
             if due < core.now() then due = core.now() + seconds end
         end
     end
-    return setmetatable({handle = core.spawn(loop):quiet()}, Timer)
+    return setmetatable({handle = core.spawn(loop)}, Timer)
 end
 
 -- ---- channels, semaphores, mutexes, events ------------------------------------------------------------------------------
