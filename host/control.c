@@ -19,6 +19,7 @@ struct neap_control {
     neap_control_fn fn;
     void *ud;
     struct sockaddr_un addr;
+    ino_t inode; /* of the file that we made: another thread of ours may have taken the name over */
 };
 
 struct neap_conn {
@@ -256,6 +257,8 @@ int neap_control_listen(uv_loop_t *loop, const char *path, neap_control_fn fn, v
         errno = saved;
         return err;
     }
+    struct stat st;
+    s->inode = stat(path, &st) ? 0 : st.st_ino;
     s->poll.data = s;
     s->fn = fn;
     s->ud = ud;
@@ -272,7 +275,8 @@ static void control_closed(uv_handle_t *h) {
 }
 
 void neap_control_close(neap_control *s) {
-    unlink(s->addr.sun_path);
+    struct stat st;
+    if (!stat(s->addr.sun_path, &st) && st.st_ino == s->inode) unlink(s->addr.sun_path);
     uv_poll_stop(&s->poll);
     uv_close((uv_handle_t *)&s->poll, control_closed);
 }

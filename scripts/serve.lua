@@ -1,7 +1,7 @@
 -- neap serve: take readings over HTTP, keep them in Redis, score them as they come.
 local args = require "neap.args"
-local serve = require "neap.serve"
 local session = require "neap.session"
+local supervisor = require "neap.supervisor"
 
 local opt = args.parse {
     name = "neap serve",
@@ -19,12 +19,15 @@ local opt = args.parse {
         {"--tls-key", value = "FILE", help = "and its key"},
         {"--rate-limit", type = "number", min = 0.001, value = "N", help = "requests a second from one device, else 429 (bursts: ten times that)"},
         {"--allow-get", type = "flag", help = "take readings from GET /receive?sensor_name=..&sensor_output=.. too"},
+        {"--time-limit", type = "duration", min = 0, default = 2.0, help = "a handler that computes for longer without waiting is stopped (0: never; a route's"
+            .. " own: app:get(path, fn, {limit = 10}))"},
+        {"--memory-limit", type = "bytes", default = 1 << 30, help = "what the Lua of a worker may hold (default 1GB)"},
         {"--most-sensors", type = "integer", min = 1, default = 10000, help = "how many sensors may register themselves"},
     },
     example = "neap serve --listen 127.0.0.1:5000 --data neap-data",
 }
 
-local ok, err = pcall(serve.start, opt)
+local ok, err = pcall(supervisor.start, opt)
 if not ok then
     io.stderr:write("neap serve: ", tostring(err), "\n")
     os.exit(1, true)

@@ -42,6 +42,7 @@ static int failure_answered(lua_State *L, int status, lua_KContext ctx) {
 static int after(lua_State *L, int status, lua_KContext ctx) {
     http_req *q = lua_touserdata(L, 1);
     if (status == LUA_OK || status == LUA_YIELD) return 0;
+    rt_second_wind(L);
     if (q->r && neap_http_streaming(q->r)) neap_http_stream_abort(q->r);
     lua_settop(L, 3); /* request, message handler, error */
     push_handlers(L);

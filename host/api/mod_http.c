@@ -187,6 +187,37 @@ static int core_listen(lua_State *L) {
     return 1;
 }
 
+/* core.sockets(host, port, n) -> {fd, ...}, port: n sockets of one port, for n workers' listen{fd=}. Whoever asked keeps them, so that a worker can
+   be replaced without a connection lost, and closes them with core.close. */
+static int core_sockets(lua_State *L) {
+    const char *host = luaL_checkstring(L, 1);
+    int port = (int)luaL_checkinteger(L, 2), n = (int)luaL_checkinteger(L, 3);
+    luaL_argcheck(L, n >= 1 && n <= 256, 3, "1 to 256 sockets");
+    lua_createtable(L, n, 0);
+    for (int i = 1; i <= n; i++) {
+        char err[300] = "";
+        int fd = -1,
+            e = i == 1 ? neap_http_listen(host, &port, 0, n > 1, &fd, err, sizeof err) : neap_http_listen_join(host, port, 0, &fd, err, sizeof err);
+        if (e) {
+            for (int k = 1; k < i; k++) {
+                lua_rawgeti(L, -1, k);
+                close((int)lua_tointeger(L, -1));
+                lua_pop(L, 1);
+            }
+            return err_raise(L, &(rt_error){neap_err_kind(e), 0, -1, 0}, "http: %s", err[0] ? err : neap_err_kind(e));
+        }
+        lua_pushinteger(L, fd);
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushinteger(L, port);
+    return 2;
+}
+
+static int core_close(lua_State *L) { /* core.close(fd) */
+    close((int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
 static int server_port(lua_State *L) {
     server *s = luaL_checkudata(L, 1, HTTP_SERVER);
     lua_pushinteger(L, s->http ? s->port = neap_http_port(s->http) : s->port);
@@ -334,8 +365,9 @@ static int core_bind(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_listen}, {"test", core_test}, {"equal", core_equal},
-                                     {"reason", core_reason}, {"bind", core_bind},     {"type", core_type}, {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"app", core_app},   {"listen", core_listen}, {"test", core_test},       {"equal", core_equal}, {"reason", core_reason},
+    {"bind", core_bind}, {"type", core_type},     {"sockets", core_sockets}, {"close", core_close}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
 static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},       {"swap", server_swap},     {"drain", server_drain},
                                           {"stats", server_stats}, {"close", server_drain}, {"__close", server_close}, {NULL, NULL}};

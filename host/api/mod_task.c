@@ -291,12 +291,23 @@ static int l_now(lua_State *L) { /* now() -> monotonic seconds */
     return 1;
 }
 
-static int l_limits(lua_State *L) { /* limits(warn s, stop s, memory bytes): 0 switches one off, nil leaves it */
+static int l_limit(lua_State *L) { /* limit(s): how long the running task may run between two waits; 0: no limit, nil: the runtime's */
+    rt *R = rt_of(L);
+    double s = luaL_optnumber(L, 1, -1);
+    uint64_t ns = s < 0 ? 0 : s > 0 && s < 1e9 ? (uint64_t)(s * 1e9) : UINT64_MAX;
+    luaL_argcheck(L, s >= 0 || lua_isnoneornil(L, 1), 1, "seconds: zero (no limit) or more");
+    if (!R->running) return 0;
+    R->running->limit_ns = ns;
+    atomic_store(&R->slice_limit, ns);
+    return 0;
+}
+
+static int l_limits(lua_State *L) { /* limits(warn s, stop s, memory bytes, stuck s): 0 switches one off, nil leaves it */
     rt *R = rt_of(L);
     double warn = luaL_optnumber(L, 1, -1), stop = luaL_optnumber(L, 2, 0);
     lua_Integer memory = luaL_optinteger(L, 3, -1);
     if (memory >= 0) R->memory_limit = (size_t)memory;
-    int err = warn >= 0 ? watch_start(R, warn, stop) : 0;
+    int err = warn >= 0 ? watch_start(R, warn, stop, luaL_optnumber(L, 4, 1)) : 0;
     if (err) return err_code(L, err, "task.limits: cannot start the watchdog");
     lua_pushinteger(L, (lua_Integer)R->memory_used);
     lua_pushinteger(L, (lua_Integer)R->blocked);
@@ -305,9 +316,8 @@ static int l_limits(lua_State *L) { /* limits(warn s, stop s, memory bytes): 0 s
 
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_task_core(lua_State *L) {
-    static const luaL_Reg fns[] = {{"spawn", l_spawn},     {"sleep", l_sleep},   {"token", l_token},
-                                   {"current", l_current}, {"list", l_list},     {"shield", l_shield},
-                                   {"now", l_now},         {"limits", l_limits}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"spawn", l_spawn},   {"sleep", l_sleep}, {"token", l_token},   {"current", l_current}, {"list", l_list},
+                                   {"shield", l_shield}, {"now", l_now},     {"limits", l_limits}, {"limit", l_limit},     {NULL, NULL}};
     static const luaL_Reg handle_methods[] = {{"wait", l_wait}, {"cancel", l_cancel},  {"quiet", l_quiet},
                                               {"info", l_info}, {"named", l_set_name}, {NULL, NULL}};
     static const luaL_Reg handle_meta[] = {{"__gc", handle_gc}, {"__tostring", handle_tostring}, {NULL, NULL}};

@@ -138,6 +138,7 @@ int rt_out_of_breath(rt *R) {
 
 void rt_breathe(lua_State *L) {
     rt *R = rt_of(L);
+    R->breaths++;
     if (!rt_out_of_breath(R)) return;
     if (R->interrupted) raise_interrupt(L, NULL);
     watch_breathe(L);
@@ -263,8 +264,8 @@ rt *rt_new(const rt_options *o) {
     return NULL;
 }
 
-void rt_close(rt *R) {
-    if (R->closing) return;
+int rt_close(rt *R) {
+    if (R->closing) return 0;
     R->closing = 1;
     watch_stop(R);
     if (R->L) task_close_all(R);
@@ -297,5 +298,7 @@ void rt_close(rt *R) {
     }
     wait_close(R);
     uv_mutex_destroy(&R->lock);
+    int abandoned = R->abandoned;
     free(R);
+    return abandoned;
 }

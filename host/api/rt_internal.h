@@ -71,6 +71,11 @@ struct rt {
     lua_State *top;               /* the coroutine that runs now; under watch_lock, kept only while `watch` */
     _Atomic uint64_t slice_start; /* when the running task was resumed, 0: none runs */
     _Atomic uint64_t slice_id;
+    _Atomic uint64_t slice_limit;                            /* the running task's own time limit; 0: the runtime's, UINT64_MAX: none */
+    volatile unsigned long breaths;                          /* how often rt_breathe was called */
+    void (*stuck)(void *ud, double seconds, const char *at); /* on the watchdog's thread: a task sits in a C call that cannot be stopped */
+    void *stuck_ud;
+    int abandoned;         /* threads that sit in such a call while the process ends */
     atomic_int overrun;    /* the running task's time is over: for rt_breathe */
     unsigned long blocked; /* slices past the warning */
     int failed;            /* a task ended with an error that nobody took */
@@ -90,8 +95,8 @@ struct rt_task {
     rt_wait *wait; /* innermost wait it is parked on */
     task_done_fn done_fn;
     void *ud;
-    void *handle; /* mod_task.c's */
-    uint64_t id;
+    void *handle;          /* mod_task.c's */
+    uint64_t id, limit_ns; /* limit_ns: its own time limit between two waits; 0: the runtime's, UINT64_MAX: none */
     int refs;
     rt_task *next_ready, *prev, *next;
 };
@@ -115,9 +120,10 @@ void task_close_all(rt *R);
 void task_report(rt_task *t); /* tells people of the error on top of its thread */
 
 /* watchdog.c */
-int watch_start(rt *R, double warn, double stop); /* seconds; warn 0: off. 0, NEAP_ERR_MEMORY, NEAP_ERR_IO */
+int watch_start(rt *R, double warn, double stop, double stuck); /* seconds; warn 0: off. 0, NEAP_ERR_MEMORY, NEAP_ERR_IO */
 void watch_stop(rt *R);
-void watch_begin(rt *R, lua_State *co); /* a task is resumed */
+void watch_begin(rt *R, lua_State *co, uint64_t limit_ns); /* a task is resumed */
+double watch_blocked(rt *R, char *at, size_t size); /* any thread: for how long the running task has blocked the loop, and where; 0 if it does not */
 void watch_end(rt *R);
 void watch_top(rt *R, lua_State *L); /* L runs now */
 void watch_breathe(lua_State *L);    /* raises if the running task's time is over */
@@ -141,8 +147,8 @@ typedef struct rt_options {
     void (*report)(void *ud, const char *text); /* errors that nobody took; NULL: stderr */
     void *report_ud;
 } rt_options;
-rt *rt_new(const rt_options *o); /* NULL on lack of memory */
-void rt_close(rt *R);
+rt *rt_new(const rt_options *o);         /* NULL on lack of memory */
+int rt_close(rt *R);                     /* how many of its threads could not be ended: then the process must go by _exit */
 void rt_wake(rt *R);                     /* the next poll must not block */
 void rt_report(rt *R, const char *text); /* an error that nobody took */
 void rt_interrupt(rt *R);                /* async-signal-safe: Ctrl-C */

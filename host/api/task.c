@@ -224,7 +224,7 @@ static void run(rt_task *t) {
     t->started = 1;
     R->frames = NULL;
     R->running = t;
-    if (R->watch) watch_begin(R, t->co);
+    if (R->watch) watch_begin(R, t->co, t->limit_ns);
     int st = lua_resume(t->co, R->L, nargs, &nres);
     if (R->watch) watch_end(R);
     R->running = running;

@@ -15,6 +15,10 @@ function task.current() end
 ---@return neap.task.handle[]
 function task.list() end
 
+---How long the running task may run between two waits before it is stopped; 0: as long as it likes, nil: what task.limits says.
+---@param seconds? number
+function task.limit(seconds) end
+
 ---Seconds on a clock that never jumps; only differences mean something.
 ---@return number
 function task.now() end

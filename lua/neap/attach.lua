@@ -95,8 +95,10 @@ local function converse(conn, opts)
             say{done = ok == true}
         end):quiet()
         task.spawn(function() -- a line that is cancelled while it waits never reaches its own `done`
-            local ended = running:wait()
-            if not ended then say{done = false} end
+            local ended, e = running:wait()
+            if ended then return end
+            if type(e) == "table" and e.kind == "overrun" then say{out = tostring(e) .. "\n"} end -- its own time was over: it could not say so itself
+            say{done = false}
         end)
     end
     function answers.cancel() if running then running:cancel("interrupted") end end
@@ -128,11 +130,18 @@ local function converse(conn, opts)
     end
 end
 
-local function own_pid()
+--- This process' number.
+function attach.pid()
     local f = io.open("/proc/self/stat", "r")
     local pid = f and f:read("n")
     if f then f:close() end
     return math.tointeger(pid) or 0
+end
+
+--- Where the control socket of a worker of a process is. Worker 0 is the main thread of a server, which serves no requests.
+function attach.path(pid, worker)
+    local file = worker == 1 and "/%d.sock" or "/%d.%d.sock"
+    return control.dir(true) .. file:format(pid, worker)
 end
 
 --- Opens the control socket of this worker. opts: name (shown and asked for), env (names for the prompt: app, store, ...), on_reload() ->
@@ -142,10 +151,9 @@ end
 ---@param opts? table
 function attach.serve(opts)
     opts = opts or {}
-    opts.pid = own_pid()
+    opts.pid = attach.pid()
     opts.worker, opts.workers = opts.worker or 1, opts.workers or 1
-    local file = opts.worker == 1 and "/%d.sock" or "/%d.%d.sock"
-    local path = control.dir(true) .. file:format(opts.pid, opts.worker)
+    local path = attach.path(opts.pid, opts.worker)
     local server = control.listen(path, function(conn)
         local ok, e = pcall(converse, conn, opts)
         if not ok and not (type(e) == "table" and e.kind == "cancelled") then

@@ -108,6 +108,7 @@ function generation.load(path, extra)
     local ok, result = xpcall(function() return compile(self, path)(path) end, function(e)
         return type(e) == "string" and not e:find("\n") and debug.traceback(e, 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", "") or e
     end)
+    generation.failed = not ok and self.files or nil -- the files of the last one that did not load: mending one of them is a reason to try again
     if not ok then
         self:close()
         error(result, 0)

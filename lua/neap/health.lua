@@ -12,6 +12,7 @@ local http = require "neap.http"
 local journal = require "neap.journal"
 local json = require "neap.json"
 local tokens = require "neap.tokens"
+local worker = require "neap.worker"
 
 local health = {}
 
@@ -26,10 +27,10 @@ end
 
 --- With a journal readings are refused only when it is full or its disk fails; all else is a reason to be `degraded`.
 local function check_journal(here, answer, degraded)
-    local kept = here.journal:stats()
+    local kept = here.journal_stats and here.journal_stats() or here.journal:stats()
     answer.redis.up = kept.live
     answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied}
-    local sentences, kinds = journal.degraded(here.journal)
+    local sentences, kinds = journal.degraded(kept)
     for i, text in ipairs(sentences) do degraded(kinds[i], text) end
     local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
     return kept.error or full or nil
@@ -60,6 +61,11 @@ local function look(here, counters)
     end
     answer.error = (here.journal and check_journal or check_redis)(here, answer, degraded)
     if not here.reload.last.ok then degraded("reload", "reload failed: " .. tostring(here.reload.last.error)) end
+    local lost = worker.lost()
+    if lost > 0 then
+        degraded("blocked", ("%d thread%s blocked in a C call that cannot be stopped; another has taken the place%s"):format(lost, lost == 1 and " is" or "s are",
+            lost == 1 and "" or "s"))
+    end
     ext.health(answer)
     if answer.extensions_left_out then kinds[#kinds + 1] = "extensions" end
     if here.totals then answer.readings = here.totals(counters) end

@@ -191,7 +191,11 @@ local APP_OPTIONS = {
     name = "string", max_body = "bytes", max_head = "bytes", max_bodies = "bytes", max_connections = "number", max_per_ip = "number",
     timeout = "seconds", head_timeout = "seconds", body_timeout = "seconds", idle_timeout = "seconds", write_timeout = "seconds",
 }
-local ROUTE_OPTIONS = {name = "string", summary = "string", max_body = "bytes", timeout = "number", auth = "any"}
+local ROUTE_OPTIONS = {name = "string", summary = "string", max_body = "bytes", timeout = "number", limit = "number", auth = "any"}
+
+--- What a route's options mean (the last argument of app:get and its like): name (for url_for), summary, max_body, timeout (seconds until the answer, waits
+--- included; -1: none), limit (seconds that the handler may compute between two waits before it is stopped; 0: as long as it likes; without it what
+--- `neap serve --time-limit` or task.limits says).
 
 --- A new application. Options: name, max_body ("1MB"), timeout (30: seconds a handler may take), head_timeout (10),
 --- body_timeout (15, and a second for each 4 KiB that came), idle_timeout (75), write_timeout (30),
@@ -218,7 +222,7 @@ local function add(app, method, pattern, handler, opts, level)
     if not ok then error(err, level + 1) end
     local chain = app.chain and table.move(app.chain, 1, #app.chain, 1, {}) or {}
     root.list[id] = {id = id, method = method:upper(), path = full, handler = handler, chain = chain, name = opts.name, summary = opts.summary,
-        auth = opts.auth, source = debug.getinfo(handler, "S")}
+        auth = opts.auth, limit = opts.limit, source = debug.getinfo(handler, "S")}
     if opts.name then root.names[opts.name] = full end
     root.compiled = nil
     if root.live then root:compile() end
@@ -229,7 +233,7 @@ for _, method in ipairs {"get", "post", "put", "patch", "delete", "any"} do
     App[method] = function(self, pattern, handler, opts) return (add(self, method, pattern, handler, opts, 2)) end
 end
 
---- A route as one table: app:route {method = "GET", path = "/x", handler = fn, name =, summary =, max_body =, timeout =}
+--- A route as one table: app:route {method = "GET", path = "/x", handler = fn, name =, summary =, max_body =, timeout =, limit =}
 function App:route(t)
     local opts = {}
     for k, v in pairs(t) do if k ~= "method" and k ~= "path" and k ~= "handler" then opts[k] = v end end
@@ -327,6 +331,14 @@ function App:routes()
     return out
 end
 
+local function limited(fn, seconds)
+    local limit = require("neap.task").limit
+    return function(req)
+        limit(seconds)
+        return fn(req)
+    end
+end
+
 local function wrap(fn, next) return function(req) return fn(req, next) end end
 
 local function default_not_found(req)
@@ -356,7 +368,7 @@ function App:compile()
         end
         return handler
     end
-    for id, r in ipairs(self.list) do handlers[id] = with(r.handler, r.path, r.chain) end
+    for id, r in ipairs(self.list) do handlers[id] = with(r.limit and limited(r.handler, r.limit) or r.handler, r.path, r.chain) end
     if self.fallback or #self.middleware > 0 then handlers[0] = with(self.fallback or default_not_found, nil, {}) end
     handlers.failed = function(req, err, traceback) return failed(self, req, err, traceback) end
     self.core:set(handlers)
@@ -388,6 +400,21 @@ function App:listen(opts)
         for _, k in ipairs {"cert", "key"} do o[k] = read_file(opts.tls[k] or error("app:listen: tls." .. k .. " is missing: a PEM file", 2)) end
     end
     return core.listen(self.core, o)
+end
+
+--- The sockets of a port for several workers, before any of them runs: {fd, ..., port =, close = fn}. Each worker listens with fd = its own (it takes
+--- a copy); whoever made them keeps them, so that a worker can be replaced without a lost connection.
+---@param opts {host: string, port: integer, count: integer}
+function http.sockets(opts)
+    local sockets, port = core.sockets(opts.host, opts.port, opts.count)
+    sockets.port = port
+    function sockets:close()
+        for i = 1, #self do
+            core.close(self[i])
+            self[i] = nil
+        end
+    end
+    return sockets
 end
 
 --- Takes over a running server of another app, between two requests: no connection is closed, requests under way end with the app they began with.

@@ -208,11 +208,11 @@ function journal.leave(here, seconds)
 end
 
 --- Why readings are taken though not all is well: a list of sentences for /health, empty when all is well, and a list of their kinds.
----@param j neap.journal.Journal
+---@param j neap.journal.Journal|table the journal, or its stats from the worker that applies it
 ---@return string[] sentences
 ---@return string[] kinds
 function journal.degraded(j)
-    local s, out, kinds = j:stats(), {}, {}
+    local s, out, kinds = type(j) == "table" and j or j:stats(), {}, {}
     local function add(kind, text) kinds[#kinds + 1], out[#out + 1] = kind, text end
     if s.error then add("disk", "the journal's disk: " .. s.error) end
     if s.state and s.state ~= "running" then

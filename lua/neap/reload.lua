@@ -4,7 +4,8 @@
 ---       build = function() return value end,            -- reads files, checks, raises with file and line; changes nothing
 ---       commit = function(value) end,                   -- puts it in force; must not fail
 ---       drop = function(value) end,                     -- the new one is not wanted (another worker's build failed)
----       files = function() return {"app.lua"} end,      -- for watch
+---       files = function(new) return {"app.lua"} end,   -- for watch: of the version that was just built, or else of the one in force; worker 1's
+---                                                       -- reload.reported has what another worker said
 ---       told = function(ok, message) end,               -- in every worker, after each round
 ---   }
 ---   local ok, message = reload:now()                    -- in worker 1
@@ -47,7 +48,8 @@ function Reload.new(opts)
     if self.workers > 1 then
         worker.on("reload.build", function(text, from)
             local ok, why = build(self)
-            worker.send(from, "reload.built", json.encode({round = text, ok = ok, why = why}, {utf8 = "replace"}))
+            local files = self.files and self.files(self.ready) -- worker 1 may not know them itself
+            worker.send(from, "reload.built", json.encode({round = text, ok = ok, why = why, files = files}, {utf8 = "replace"}))
         end)
         worker.on("reload.finish", function(text)
             local verdict = json.decode(text)
@@ -71,6 +73,7 @@ local function others_build(self)
     local good, why = true, nil
     for _ = 2, self.workers do
         local answer = self.answers:recv(ANSWER_S)
+        if answer then self.reported = answer.files end
         if not answer or not answer.ok then good, why = false, why or answer and answer.why or "a worker did not answer in time" end
     end
     self.answers = nil

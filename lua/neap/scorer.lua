@@ -16,6 +16,7 @@ local log = require("neap.log").module "score"
 local models = require "neap.models"
 local task = require "neap.task"
 local when = require "neap.when"
+local worker = require "neap.worker"
 
 local scorer = {}
 
@@ -175,7 +176,7 @@ end
 local function run(self)
     while true do
         local sensor = table.remove(self.queue, 1)
-        if not sensor then break end
+        if not sensor or self.is_replaced() then break end
         self.dirty[sensor] = nil
         local started = task.now()
         local ok, more = pcall(judge, self, sensor)
@@ -188,6 +189,9 @@ local function run(self)
         task.sleep(3 * (task.now() - started))
     end
 end
+
+--- Whether another thread has this worker's sensors now (it was blocked, and replaced): what is in memory here must not be saved any more.
+function Scorer.is_replaced() return select(2, worker.lost()) end
 
 --- Another worker has stored readings of this worker's sensor.
 ---@param sensor string
@@ -226,6 +230,7 @@ end
 
 --- Looks at the clock for every watched sensor: silence has no reading to hang on. Call it every few seconds.
 function Scorer:tick()
+    if self.is_replaced() then return end
     for sensor, one in pairs(self.watched) do
         if one.fresh and not self.dirty[sensor] then
             local events = one.live:tick(math.tointeger(neap.clock() * 1000000 // 1))
@@ -237,6 +242,7 @@ end
 
 --- Save every state: before the server stops.
 function Scorer:save()
+    if self.is_replaced() then return end
     for _, one in pairs(self.watched) do save(self, one) end
 end
 

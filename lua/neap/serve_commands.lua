@@ -24,8 +24,8 @@ return function(here)
     end}
 
     commands.reload = {help = "reads sensor specs, app.lua and extensions again", run = function()
-        if not here.reload then return false end
-        return (here.reload:now()) -- what came of it is told to everybody who is attached
+        if not here.reload_all then return false end
+        return (here.reload_all()) -- what came of it is told to everybody who is attached
     end}
 
     commands.health = {help = "what GET /health says", run = function(session)

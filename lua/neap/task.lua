@@ -6,7 +6,7 @@
 ---   task.group(function(g) g:spawn(a) g:spawn(b) end)   -- ends when both ended; the first error cancels the rest
 local core = require "neap.task.core"
 
-local task = {sleep = core.sleep, current = core.current, list = core.list, now = core.now}
+local task = {sleep = core.sleep, current = core.current, list = core.list, now = core.now, limit = core.limit}
 
 local function cancelled(e) return type(e) == "table" and e.kind == "cancelled" end
 
@@ -49,12 +49,15 @@ function task.shield(fn, ...)
 end
 
 --- Limits for this worker: warn (default 0.05) and stop (default 1) are the seconds that a task may run without waiting before it is reported and
---- before an error ends it; memory is in bytes. warn = 0 switches the time limits off. Plain scripts have none.
+--- before an error ends it; stuck (default 1) how long it may stay in one C call that cannot be stopped before that is reported and, in a
+--- server, another thread takes the worker's place; memory is in bytes. warn = 0 switches the time limits off. Plain scripts have none.
 function task.limits(opts)
     for k in pairs(opts) do
-        if k ~= "warn" and k ~= "stop" and k ~= "memory" then error(("task.limits: unknown option '%s' (warn, stop, memory)"):format(k), 2) end
+        if k ~= "warn" and k ~= "stop" and k ~= "memory" and k ~= "stuck" then
+            error(("task.limits: unknown option '%s' (warn, stop, stuck, memory)"):format(k), 2)
+        end
     end
-    core.limits(opts.warn or 0.05, opts.stop or 1, opts.memory)
+    core.limits(opts.warn or 0.05, opts.stop or 1, opts.memory, opts.stuck)
 end
 
 --- Bytes that Lua holds in this worker, and how many times a task overran the warning.

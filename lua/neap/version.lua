@@ -65,12 +65,17 @@ function version.drop(new)
     if new.gen then new.gen:close "its version was dropped" end
 end
 
---- The files whose change makes a new version.
-function version.files(here, opt)
-    local files = {here.specs_path}
-    if opt.app then files[#files + 1] = opt.app end
-    for _, path in ipairs(here.version and here.version.gen and here.version.gen.files or {}) do
-        if path ~= opt.app then files[#files + 1] = path end
+--- The files whose change makes a new version: those of the version in force, or of `new`, and those in which a build has just failed.
+function version.files(here, opt, new)
+    local files, seen = {}, {}
+    local function add(path)
+        if path and not seen[path] then files[#files + 1], seen[path] = path, true end
+    end
+    local which = new or here.version
+    add(which and which.specs_path or here.specs_path)
+    add(opt.app)
+    for _, list in ipairs {which and which.gen and which.gen.files or {}, not new and generation.failed or {}} do
+        for _, path in ipairs(list) do add(path) end
     end
     return files
 end

@@ -33,6 +33,57 @@ function worker.send(to, topic, text)
     return true
 end
 
+-- ---- questions ----
+
+local asked, asking = {}, 0
+
+--- Calls fn(text, from) -> text for each question of this topic from another worker.
+---@param topic string
+---@param fn fun(text: string, from: integer): string
+function worker.answer(topic, fn)
+    worker.on(topic, function(message, from)
+        local number, text = message:match "^(%d+)\n(.*)$"
+        worker.send(from, "answer", number .. "\n" .. fn(text, from))
+    end)
+end
+
+--- Asks another worker; nil if it is gone or does not answer within `timeout` seconds. Waits.
+---@param to integer
+---@param topic string
+---@param text? string
+---@param timeout? number default 1
+---@return string? answer
+function worker.ask(to, topic, text, timeout)
+    asking = asking + 1
+    local number, event = tostring(asking), require("neap.task").event()
+    asked[number] = event
+    local forget <close> = setmetatable({}, {__close = function() asked[number] = nil end}) -- luacheck: ignore 211
+    if not core.send(to, topic, number .. "\n" .. (text or "")) then return nil end
+    local ok, answer = event:wait(timeout or 1)
+    return ok and answer or nil
+end
+
+worker.on("answer", function(message)
+    local number, text = message:match "^(%d+)\n(.*)$"
+    if asked[number] then asked[number]:set(text) end
+end)
+
+-- ---- threads that cannot be stopped ----
+
+--- Puts a new thread with the same function and arguments in the place of a worker that sits in a C call which nobody can stop. The old one gets the
+--- message "replaced" when it returns, should end then (neap.stop), and is not waited for. True, or false and why not. Only in worker 1.
+function worker.replace(id) return core.replace(id) end
+
+--- How many such threads there are, and whether this is one of them.
+---@return integer count
+---@return boolean me
+function worker.lost() return core.lost() end
+
+--- For how many seconds a worker's loop has been blocked, and where ("app.lua:12" or ""); 0 if it is not.
+---@return number seconds
+---@return string at
+function worker.blocked(id) return core.blocked(id) end
+
 --- A worker that answers "ping" with "pong": for trying things out.
 function worker.echo()
     worker.on("ping", function(text, from) worker.send(from, "pong", text) end)
