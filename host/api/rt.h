@@ -62,7 +62,8 @@ int rt_post_owned(rt *R, void (*fn)(rt *R, void *ud), void (*drop)(void *ud), vo
 /* For C functions that may run long without waiting: call it every few thousand steps, where raising is safe. It returns at once, or raises because
    the task's time is over (task.limits) or Ctrl-C was pressed; the loop's other tasks do not run meanwhile. */
 void rt_breathe(lua_State *L);
-/* For whoever holds the outermost pcall of a task, once that has caught the error of an overrun: the time begins anew, for what must be said of it. */
+/* For whoever holds the outermost pcall of a task, once that has caught the error of an overrun: the time begins anew, for what must be said of it.
+ */
 void rt_second_wind(lua_State *L);
 /* The same question without raising, for core code that is to be told through a pointer: nonzero when it should give up. */
 int rt_out_of_breath(rt *R);
