@@ -63,8 +63,8 @@ local function look(here, counters)
     if not here.reload.last.ok then degraded("reload", "reload failed: " .. tostring(here.reload.last.error)) end
     local lost = worker.lost()
     if lost > 0 then
-        degraded("blocked", ("%d thread%s blocked in a C call that cannot be stopped; another has taken the place%s"):format(lost, lost == 1 and " is" or "s are",
-            lost == 1 and "" or "s"))
+        degraded("blocked", ("%d thread%s blocked in a C call that cannot be stopped; another has taken the place%s"):format(lost,
+            lost == 1 and " is" or "s are", lost == 1 and "" or "s"))
     end
     ext.health(answer)
     if answer.extensions_left_out then kinds[#kinds + 1] = "extensions" end
