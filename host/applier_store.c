@@ -251,6 +251,7 @@ static void on_probe(void *ud, int status, neap_reply *r) {
             a->saves++;
         }
         bool aof_ok = status == 0 && info(text, "aof_last_write_status", 0) == 1;
+        if (status == 0) a->status.unsaved = a->status.durability == NEAP_DURABLE_EVERYSEC && !aof_ok;
         while (status == 0 && a->applied_count) {
             const applied *e = &a->applied[a->applied_first];
             neap_journal_stats s;

@@ -304,6 +304,8 @@ static int journal_m_stats(lua_State *L) {
     lua_setfield(L, -2, "durability");
     lua_pushstring(L, a.store);
     lua_setfield(L, -2, "store");
+    lua_pushboolean(L, a.unsaved);
+    lua_setfield(L, -2, "unsaved");
     set_int(L, "steps", a.steps);
     set_int(L, "readings", a.readings);
     set_int(L, "duplicates", a.duplicates);

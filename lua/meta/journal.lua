@@ -50,7 +50,7 @@ function Journal:stamp(n) end
 function Journal:apply(opts) end
 
 ---records, bytes, commits, failures, refused, retained, max_bytes, durable, applied, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
----"away", "stopped"), text, durability, store, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes, behind
+---"away", "stopped"), text, durability, store, unsaved, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes, behind
 ---@return table
 function Journal:stats() end
 

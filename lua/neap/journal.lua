@@ -220,6 +220,7 @@ function journal.degraded(j)
     elseif not s.live then
         add("redis", "Redis has not taken the journal's readings yet")
     end
+    if s.unsaved then add("disk", "Redis cannot write its append-only file: what it took since is kept in the journal") end
     if s.durability == "none" or s.durability == "rdb" then
         add("durability", "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again")
     end
