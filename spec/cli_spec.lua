@@ -49,7 +49,9 @@ describe("the command line", function()
     it("names the nearest command or option", function()
         local out, rc = sh "NEAP tset"
         assert.equal(1, rc)
-        assert.matches("did you mean '%S+ test'", out)
+        assert.matches("did you mean 'neap test'", out)
+        out = sh "NEAP foo"
+        assert.matches("neap: 'foo' is neither a file nor a command", out) -- 'top' is not near
         out, rc = sh "NEAP --hepl"
         assert.equal(1, rc)
         assert.matches("did you mean '%-%-help'", out)

@@ -1,5 +1,5 @@
 local sensors = require "neap.sensors"
-local nearest = require("neap.args").nearest
+local nearest = neap.nearest
 
 local function failure(source)
     local ok, message = pcall(sensors.parse, source, "my/sensors.lua")
@@ -90,6 +90,7 @@ describe("the nearest word", function()
         assert.equal("train", nearest("trian", words))
         assert.equal("window", nearest("win", words))
         assert.is_nil(nearest("zebra", words))
+        assert.is_nil(nearest("foo", {"top"}))
         assert.is_nil(nearest("x", {}))
     end)
 end)

@@ -267,9 +267,8 @@ static void hint_command(const char *name) {
         }
     list[n] = NULL;
     best = strpbrk(name, "./") ? NULL : err_nearest(name, list);
-    if (best) fprintf(stderr, "%s: there is no command '%s'; did you mean '%s %s'?\n", progname, name, progname, best);
-    else if (!strpbrk(name, "./"))
-        fprintf(stderr, "%s: '%s' is neither a file nor a command; '%s help' lists the commands\n", progname, name, progname);
+    if (best) fprintf(stderr, "neap: there is no command '%s'; did you mean 'neap %s'?\n", name, best);
+    else if (!strpbrk(name, "./")) fprintf(stderr, "neap: '%s' is neither a file nor a command; 'neap help' lists the commands\n", name);
 }
 
 static int run_script(lua_State *L, cli *c) {

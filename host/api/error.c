@@ -1,6 +1,8 @@
 /* error.c: error objects. Misuse raises a string at the caller's line; life's accidents raise a table with this
  * metatable. */
+#include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 #include <stdlib.h>
@@ -91,32 +93,35 @@ int err_is(lua_State *L, int idx, const char *kind) {
     return yes;
 }
 
-/* Edit distance with insertion, deletion, substitution and neighbour swap at cost 1 (optimal string alignment). */
+/* Edit distance with insertion, deletion, substitution and neighbour swap at cost 1 (optimal string alignment), in any case of letters. */
 static int distance(const char *a, const char *b) {
     enum { MAX = 40 };
     int la = (int)strlen(a), lb = (int)strlen(b), row[3][MAX + 1];
     if (la > MAX || lb > MAX) return MAX;
+#define SAME(i, j) (tolower((unsigned char)a[i]) == tolower((unsigned char)b[j]))
     for (int j = 0; j <= lb; j++) row[0][j] = j;
     for (int i = 1; i <= la; i++) {
         int *cur = row[i % 3], *up = row[(i - 1) % 3], *up2 = row[(i + 1) % 3];
         cur[0] = i;
         for (int j = 1; j <= lb; j++) {
-            int best = up[j - 1] + (a[i - 1] != b[j - 1]);
+            int best = up[j - 1] + !SAME(i - 1, j - 1);
             if (up[j] + 1 < best) best = up[j] + 1;
             if (cur[j - 1] + 1 < best) best = cur[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best) best = up2[j - 2] + 1;
+            if (i > 1 && j > 1 && SAME(i - 1, j - 2) && SAME(i - 2, j - 1) && up2[j - 2] + 1 < best) best = up2[j - 2] + 1;
             cur[j] = best;
         }
     }
+#undef SAME
     return row[la % 3][lb];
 }
 
 const char *err_nearest(const char *name, const char *const *list) {
     const char *best = NULL;
-    int best_d = (int)strlen(name) / 3 + 2; /* at most a third of it wrong */
+    int best_d = INT_MAX, n = (int)strlen(name);
     for (; *list; list++) {
-        int d = distance(name, *list);
-        if (d < best_d) best = *list, best_d = d;
+        int len = (int)strlen(*list), longer = len > n ? len : n, d = distance(name, *list);
+        if (n >= 3 && len > n && !strncmp(name, *list, (size_t)n)) d = 1; /* its beginning */
+        if (d <= longer / 3 && d < best_d) best = *list, best_d = d;
     }
     return best;
 }

@@ -169,9 +169,24 @@ static int l_stop(lua_State *L) { /* neap.stop(): the loop ends after this turn,
     return 0;
 }
 
+static int l_nearest(lua_State *L) { /* neap.nearest(word, names) -> the near one, or nil */
+    const char *word = luaL_checkstring(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t n = lua_rawlen(L, 2);
+    const char **names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        names[i] = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : ""; /* anchored by the table */
+        lua_pop(L, 1);
+    }
+    names[n] = NULL;
+    lua_pushstring(L, err_nearest(word, names));
+    return 1;
+}
+
 int luaopen_neap(lua_State *L) {
-    static const luaL_Reg fns[] = {{"asset", l_asset}, {"assets", l_assets}, {"clock", l_clock}, {"on_signal", l_on_signal},
-                                   {"stop", l_stop},   {"use", l_use},       {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"asset", l_asset},         {"assets", l_assets}, {"clock", l_clock}, {"nearest", l_nearest},
+                                   {"on_signal", l_on_signal}, {"stop", l_stop},     {"use", l_use},     {NULL, NULL}};
     static const luaL_Reg signal_methods[] = {{"stop", signal_stop}, {NULL, NULL}};
     luaL_newmetatable(L, SIGNAL_META);
     luaL_newlib(L, signal_methods);

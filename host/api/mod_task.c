@@ -43,21 +43,32 @@ static int handle_gc(lua_State *L) {
     return 0;
 }
 
+static handle *new_handle(lua_State *L) { /* of no task yet */
+    handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    memset(h, 0, sizeof *h);
+    luaL_setmetatable(L, TASK_META);
+    return h;
+}
+
+static void hold(handle *h, rt_task *t) {
+    h->t = task_ref(t);
+    h->L = t->R->L;
+    if (t->done_fn == task_over) t->handle = h;
+}
+
+static void push_handles(lua_State *L) {
+    if (luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES)) return;
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+}
+
 static void push_handle(lua_State *L, rt_task *t) {
-    if (luaL_getsubtable(L, LUA_REGISTRYINDEX, HANDLES) == 0) {
-        lua_createtable(L, 0, 1);
-        lua_pushliteral(L, "v");
-        lua_setfield(L, -2, "__mode");
-        lua_setmetatable(L, -2);
-    }
+    push_handles(L);
     if (lua_rawgetp(L, -1, t) == LUA_TNIL) {
         lua_pop(L, 1);
-        handle *h = lua_newuserdatauv(L, sizeof *h, 0);
-        memset(h, 0, sizeof *h);
-        luaL_setmetatable(L, TASK_META);
-        h->t = task_ref(t);
-        h->L = t->R->L;
-        if (t->done_fn == task_over) t->handle = h;
+        hold(new_handle(L), t);
         lua_pushvalue(L, -1);
         lua_rawsetp(L, -3, t);
     }
@@ -72,14 +83,19 @@ static handle *check_handle(lua_State *L) {
 
 static int l_spawn(lua_State *L) { /* spawn(fn, ...) -> handle */
     luaL_checktype(L, 1, LUA_TFUNCTION);
-    rt_task *t = task_ref(task_start(rt_of(L), L, lua_gettop(L) - 1, NULL, task_over, NULL));
     luaL_where(L, 2); /* level 1 is task.spawn in task.lua */
-    const char *at = lua_tostring(L, -1);
-    size_t n = strlen(at);
+    lua_insert(L, 1);
+    push_handles(L);
+    lua_insert(L, 2);
+    handle *h = new_handle(L);
+    lua_insert(L, 3); /* where, handles, handle, fn, ... */
+    rt_task *t = task_start(rt_of(L), L, lua_gettop(L) - 4, NULL, task_over, NULL);
+    hold(h, t);
+    size_t n;
+    const char *at = lua_tolstring(L, 1, &n);
     if (n > 2) t->spawned_at = strndup(at, n - 2);
-    lua_pop(L, 1);
-    push_handle(L, t);
-    task_unref(t);
+    lua_pushvalue(L, 3);
+    lua_rawsetp(L, 2, t);
     return 1;
 }
 

@@ -144,7 +144,7 @@ void err_push(lua_State *L, const rt_error *e, const char *fmt, ...); /* pushes 
 int err_code(lua_State *L, int code, const char *fmt, ...);           /* raises with kind = neap_err_kind(code); IO appends strerror(errno) */
 int err_is(lua_State *L, int idx, const char *kind);                  /* is the value at idx an error object of this kind? */
 
-/* "did you mean" for option and key names: the entry of the NULL-terminated list nearest to `name`, or NULL if none is
- * near. */
+/* "did you mean" for option and key names: the entry of the NULL-terminated list nearest to `name`, or NULL if more than a third of the letters are
+   wrong in each. The beginning of a name (three letters or more) is near to it. */
 const char *err_nearest(const char *name, const char *const *list);
 #endif

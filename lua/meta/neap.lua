@@ -26,6 +26,12 @@ function neap.on_signal(name, fn) end
 ---@return number
 function neap.clock() end
 
+---The name nearest to a mistyped word (in which it begins, or at most a third of the letters is wrong), or nil: for "did you mean".
+---@param word string
+---@param names string[]
+---@return string?
+function neap.nearest(word, names) end
+
 ---Turns an installed extension on (see neap.ext); nil and a message when it had to be left out.
 ---@param name string
 ---@param opts? table for its setup

@@ -16,42 +16,9 @@
 -- A mistake prints one line that names it and the nearest right name, and exits with 2. `args.try` returns nil and that line instead.
 local args = {}
 
--- Edit distance with swaps of neighbours, as a typing person makes them; both strings are short.
-local function distance(a, b)
-    local before, last
-    local row = {}
-    for j = 0, #b do row[j] = j end
-    for i = 1, #a do
-        before, last, row = last, row, {[0] = i}
-        for j = 1, #b do
-            local cost = a:byte(i) == b:byte(j) and 0 or 1
-            local d = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + cost)
-            if before and i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-                d = math.min(d, before[j - 2] + 1)
-            end
-            row[j] = d
-        end
-    end
-    return row[#b]
-end
-
---- The name nearest to `word` in a list, or nil when none is near (more than a third of the letters wrong).
----@param word string
----@param names string[]
----@return string?
-function args.nearest(word, names)
-    local best, best_d
-    for _, name in ipairs(names) do
-        local d = distance(word:lower(), name:lower())
-        if name ~= word and #word >= 3 and name:sub(1, #word) == word then d = math.min(d, 1) end
-        if not best_d or d < best_d then best, best_d = name, d end
-    end
-    if best and best_d <= math.max(1, math.max(#word, #best) // 3) then return best end
-end
-
 --- ", did you mean 'x'?" or "".
 function args.hint(word, names)
-    local near = args.nearest(word, names)
+    local near = neap.nearest(word, names)
     return near and (", did you mean '%s'?"):format(near) or ""
 end
 

@@ -2,7 +2,6 @@
 --- lua/meta/*.lua that also feed editors. One text serves the editor, the prompt and the API page.
 ---
 ---     help(redis.xadd)      help "plot.line"      help(task)      -- at the prompt; `neap help redis.xadd` in a shell
-local args = require "neap.args"
 local term = require "neap.term"
 
 local help = {}
@@ -131,7 +130,7 @@ function help.find(what)
     end
     table.sort(ends)
     if #ends == 1 then return known[ends[1]] end
-    if #ends == 0 then ends = {args.nearest(key, near)} end
+    if #ends == 0 then ends = {neap.nearest(key, near)} end
     return nil, ends
 end
 

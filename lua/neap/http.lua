@@ -10,6 +10,7 @@
 -- A handler returns [status,] body [, headers]: a table is sent as JSON, a string as text (HTML if it begins with "<!"), nothing as 204, a lone
 -- integer as a status. It runs as a task: what waits (redis, http, sleep) just waits. An error becomes a 500 with an id, and the log has the
 -- traceback. C does the work (mod_http.c); options, defaults and messages are here.
+local args = require "neap.args"
 local core = require "neap.http.core"
 
 local http = {}
@@ -28,26 +29,6 @@ local function bytes(name, v, level)
     return math.floor(v)
 end
 
-local function nearest(name, known)
-    local best, best_d = nil, 3
-    for k in pairs(known) do
-        local row = {}
-        for j = 0, #k do row[j] = j end
-        for i = 1, #name do
-            local last = row[0]
-            row[0] = i
-            for j = 1, #k do
-                local keep = row[j]
-                row[j] = math.min(row[j] + 1, row[j - 1] + 1, last + (name:byte(i) == k:byte(j) and 0 or 1))
-                last = keep
-            end
-        end
-        local d = row[#k]
-        if d < best_d then best, best_d = k, d end
-    end
-    return best
-end
-
 --- Copies opts, checking each key against `known` ({name = type or checking function}). Errors at the caller of the public function.
 local function options(what, opts, known, level)
     level = level or 3
@@ -55,8 +36,10 @@ local function options(what, opts, known, level)
     for k, v in pairs(opts or {}) do
         local want = known[k]
         if want == nil then
-            local near = type(k) == "string" and nearest(k, known)
-            error(("%s: unknown option '%s'%s"):format(what, tostring(k), near and (", did you mean '%s'?"):format(near) or ""), level)
+            local names = {}
+            for name in pairs(known) do names[#names + 1] = name end
+            table.sort(names)
+            error(("%s: unknown option '%s'%s"):format(what, tostring(k), args.hint(tostring(k), names)), level)
         end
         if want == "bytes" then v = bytes(what .. ": " .. k, v, level + 1)
         elseif want == "seconds" then

@@ -8,7 +8,7 @@
 -- its file and line and the nearest valid key; a file with a mistake is refused whole, so that a running server keeps its
 -- old specs. (A plain returned table was the alternative; a call tells us the line on which a sensor stands.)
 
-local nearest = require("neap.args").nearest
+local nearest = neap.nearest
 local when = require "neap.when"
 
 local sensors = {}
