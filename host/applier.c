@@ -111,8 +111,34 @@ static bool send_step(neap_applier *a) {
         return false;
     }
     a->flying++;
+    a->sent_ms = uv_now(a->loop);
     a->pos = to;
     a->stored = true;
+    return true;
+}
+
+static void on_gathered(uv_timer_t *t) { applier_pump(t->data); }
+
+/* How fast the own log grows, over 50 ms and more: up to a point readings are moved at once, beyond it they are gathered. */
+static void measure(neap_applier *a, uint64_t end) {
+    uint64_t now = uv_now(a->loop), took = now - a->grown_ms;
+    if (took < APPLIER_GATHER_MS) return;
+    bool hurry = (end - a->grown_to) / took > (uint64_t)(a->hurry ? APPLIER_HURRY * 2 / 3 : APPLIER_HURRY);
+    if (hurry != a->hurry) neap_journal_set_hurry(a->j, hurry);
+    a->hurry = hurry;
+    a->grown_ms = now;
+    a->grown_to = end;
+}
+
+/* More is worth waiting for before the next step. */
+static bool gathering(neap_applier *a) {
+    neap_journal_stats s;
+    if (!a->own) return false;
+    neap_journal_get_stats(a->j, &s);
+    measure(a, s.durable);
+    uint64_t waited = uv_now(a->loop) - a->sent_ms;
+    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= APPLIER_GATHER_MS) return false;
+    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, APPLIER_GATHER_MS - waited, 0);
     return true;
 }
 
@@ -122,7 +148,7 @@ void applier_pump(neap_applier *a) {
         ask_position(a);
         return;
     }
-    while (a->flying < APPLIER_FLIGHTS && send_step(a)) {}
+    while (a->flying < APPLIER_FLIGHTS && !gathering(a) && send_step(a)) {}
     if (a->flying == 0 && !a->own && a->have_log && a->greeted && !a->drain) ask_position(a); /* this older log is done: the next one */
 }
 
@@ -240,9 +266,11 @@ void neap_applier_stop(neap_applier *a) {
     a->stopped = true;
     neap_journal_on_grow(a->j, NULL, NULL);
     neap_journal_set_live(a->j, false);
+    neap_journal_set_hurry(a->j, false);
     neap_redis_close(a->redis); /* calls back what is out: stopped is set */
     uv_close((uv_handle_t *)&a->grown, on_closed);
     uv_close((uv_handle_t *)&a->tick, on_closed);
+    uv_close((uv_handle_t *)&a->gather, on_closed);
 }
 
 int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts *o, neap_applier **out) {
@@ -269,22 +297,24 @@ int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts
     neap_redis_opts r = {.name = "neap-applier", .timeout_ms = o->timeout_ms ? o->timeout_ms : 5000, .self_turn = true};
     if (!err) r.addr = *o->addr;
     if (!err) err = neap_redis_open(loop, &r, &a->redis);
-    if (!err && (uv_async_init(loop, &a->grown, on_grown) || uv_timer_init(loop, &a->tick))) err = NEAP_ERR_IO;
+    if (!err && (uv_async_init(loop, &a->grown, on_grown) || uv_timer_init(loop, &a->tick) || uv_timer_init(loop, &a->gather))) err = NEAP_ERR_IO;
     if (err) {
         if (a->redis) neap_redis_close(a->redis);
         free_applier(a);
         return err;
     }
-    a->grown.data = a->tick.data = a;
-    a->handles = 2;
+    a->grown.data = a->tick.data = a->gather.data = a;
+    a->handles = 3;
     uv_unref((uv_handle_t *)&a->grown);
     uv_timer_start(&a->tick, on_tick, TICK_MS, 0);
     uv_unref((uv_handle_t *)&a->tick);
+    uv_unref((uv_handle_t *)&a->gather);
     if ((err = neap_journal_on_grow(j, wake, a))) { /* somebody else's: it stays theirs */
         a->stopped = true;
         neap_redis_close(a->redis);
         uv_close((uv_handle_t *)&a->grown, on_closed);
         uv_close((uv_handle_t *)&a->tick, on_closed);
+        uv_close((uv_handle_t *)&a->gather, on_closed);
         return err;
     }
     applier_greet(a);

@@ -7,8 +7,10 @@
 
 enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
-    APPLIER_STEP_BYTES = 192 << 10, /* of journal read for a step */
-    APPLIER_STEP_READINGS = 8000,
+    APPLIER_STEP_BYTES = 512 << 10, /* of journal read for a step */
+    APPLIER_STEP_READINGS = 24000,
+    APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
+    APPLIER_GATHER_MS = 50,       /* .. for so long, so that those of one sensor share entries */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
@@ -73,7 +75,7 @@ struct neap_applier {
     neap_journal *j;
     neap_redis *redis;
     uv_async_t grown;
-    uv_timer_t tick;
+    uv_timer_t tick, gather;
     int handles; /* to be closed before the memory may go */
     bool stopped, greeted, greeting, probing, drain;
     char *stream_prefix, *stream_suffix, *synthetic_suffix, *sensors_key, *state_key, *dead_key, *once_prefix;
@@ -91,6 +93,8 @@ struct neap_applier {
     bool stored;  /* Redis has a position for this log */
     flight flights[APPLIER_FLIGHTS];
     int flying, first_flight;
+    uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
+    bool hurry;
     neap_sensors *names; /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;

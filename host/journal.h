@@ -87,6 +87,10 @@ void neap_journal_set_applied(neap_journal *j, uint64_t end);
 /* The applier tells whether waiting for it makes sense now (it runs, and Redis answers); false at first. Any thread. */
 void neap_journal_set_live(neap_journal *j, bool live);
 bool neap_journal_is_live(neap_journal *j);
+/* The applier tells that so much comes in that it gathers readings for some tens of milliseconds before it moves them: who waits for them to be
+   applied would wait as long each time. Any thread. */
+void neap_journal_set_hurry(neap_journal *j, bool hurry);
+bool neap_journal_in_hurry(neap_journal *j);
 
 /* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. For the one reader: NEAP_ERR_FULL if there is
    one already. NULL gives the place up. */

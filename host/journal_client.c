@@ -251,3 +251,16 @@ bool neap_journal_is_live(neap_journal *j) {
     pthread_mutex_unlock(&j->mutex);
     return live;
 }
+
+void neap_journal_set_hurry(neap_journal *j, bool hurry) {
+    pthread_mutex_lock(&j->mutex);
+    j->hurry = hurry;
+    pthread_mutex_unlock(&j->mutex);
+}
+
+bool neap_journal_in_hurry(neap_journal *j) {
+    pthread_mutex_lock(&j->mutex);
+    bool hurry = j->hurry;
+    pthread_mutex_unlock(&j->mutex);
+    return hurry;
+}

@@ -51,7 +51,7 @@ struct neap_journal {
     size_t log_count;
     neap_buf pending; /* records with heads not yet filled in */
     jappend *first, **last;
-    bool closing, live;
+    bool closing, live, hurry;
     neap_journal_client *clients;
     void (*wake)(void *ud);
     void *wake_ud;

@@ -119,7 +119,7 @@ static int append_done(lua_State *L, int status, lua_KContext ctx) {
     lua_settop(L, 3);
     lua_pushinteger(L, (lua_Integer)end); /* 4 */
     ujournal *u = luaL_checkudata(L, 1, JOURNAL);
-    if (visible > 0 && u->j && neap_journal_is_live(u->j)) return wait_visible(L, u, end, visible);
+    if (visible > 0 && u->j && neap_journal_is_live(u->j) && !neap_journal_in_hurry(u->j)) return wait_visible(L, u, end, visible);
     lua_pushboolean(L, 0);
     return 2;
 }
