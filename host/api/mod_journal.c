@@ -326,9 +326,15 @@ static int journal_m_stamp(lua_State *L) {
     return 1;
 }
 
+/* j:hurried() -> whether so much comes in that readings are gathered before they are applied */
+static int journal_m_hurried(lua_State *L) {
+    lua_pushboolean(L, neap_journal_in_hurry(check_open(L)->j));
+    return 1;
+}
+
 static const luaL_Reg methods[] = {{"append", journal_m_append}, {"append_pairs", journal_m_append_pairs},
                                    {"wait", journal_m_wait},     {"apply", journal_m_apply},
-                                   {"stats", journal_m_stats},   {"stamp", journal_m_stamp},
+                                   {"stats", journal_m_stats},   {"stamp", journal_m_stamp}, {"hurried", journal_m_hurried},
                                    {"close", journal_m_close},   {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__gc", journal_m_close}, {"__close", journal_m_close}, {NULL, NULL}};
 

@@ -126,6 +126,16 @@ function journal.close(j)
     j:close() -- what was counted since the last look goes uncounted; the process is about to end
 end
 
+--- How long work that can wait has to rest after it took so many seconds: it gets a quarter of the worker's time, and a twentieth while readings
+--- come in a flood.
+---@param j? neap.journal.Journal
+---@param took number
+---@return number seconds
+function journal.rest(j, took)
+    local ok, flood = pcall(j and j.hurried or error, j)
+    return math.min(2, took * (ok and flood and 19 or 3))
+end
+
 local GATHER_S <const> = 0.02 -- news that comes so soon after other news waits for it: whoever is told has less to do
 
 --- A function told(position, known): the sensors that `known` (neap.decode's table) holds as touched were accepted up to that position. Calls

@@ -21,7 +21,7 @@ local task = require "neap.task"
 local rollup = {}
 
 local LEVELS <const> = rollup_store.levels
-local AT_ONCE <const> = 500 -- entries of a step
+local AT_ONCE <const> = 100 -- entries of a step, each of one reading up to 128
 local MOST_MARKED <const> = 2000 -- buckets computed again in one pass
 local MOST_DROPPED <const> = 200 -- chunks of old buckets deleted at once
 local TICK_S <const> = 1 -- how often new readings are rolled up
@@ -239,7 +239,7 @@ end
 local Rollup = {}
 Rollup.__index = Rollup
 
---- A bounded step for each touched sensor; as the scorer does, it takes about a quarter of the worker's time at most.
+--- A bounded step for each touched sensor, with a rest behind it: storing readings comes first.
 local function round(self)
     local touched = self.touched
     self.touched = {}
@@ -255,7 +255,7 @@ local function round(self)
             self.touched[sensor] = trims and "trim" or self.touched[sensor] or "new"
             self.behind = true
         end
-        task.sleep(3 * (task.now() - started))
+        task.sleep(self.rest(task.now() - started))
     end
 end
 
@@ -291,9 +291,10 @@ function Rollup:stop()
 end
 
 ---@param store any
----@param opts {spec: (fun(name: string): neap.SensorSpec), mine: fun(name: string): boolean}
+---@param opts {spec: (fun(name: string): neap.SensorSpec), mine: fun(name: string): boolean, rest?: fun(took: number): number}
 function rollup.new(store, opts)
-    local self = setmetatable({store = store, spec = opts.spec, mine = opts.mine, touched = {}, running = false, stopped = false, behind = false}, Rollup)
+    local self = setmetatable({store = store, spec = opts.spec, mine = opts.mine, rest = opts.rest or function(took) return 3 * took end,
+        touched = {}, running = false, stopped = false, behind = false}, Rollup)
     self.timer = task.every(TICK_S, function() self:tick() end)
     return self
 end

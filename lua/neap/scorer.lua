@@ -10,6 +10,7 @@
 
 local conformal = require "neap.conformal"
 local ext = require "neap.ext"
+local journal = require "neap.journal"
 local json = require "neap.json"
 local live = require "neap.live"
 local log = require("neap.log").module "score"
@@ -23,7 +24,7 @@ local scorer = {}
 local Scorer = {}
 Scorer.__index = Scorer
 
-local AT_ONCE <const> = 500 -- entries judged before others get their turn
+local AT_ONCE <const> = 100 -- entries judged before others get their turn
 local WARM <const> = 2000 -- readings of the past that a new watch starts with
 local MODEL_LOOK_S <const> = 1 -- how often a new model may be looked for
 local SAVE_S <const> = 30 -- how often states are saved when nothing happens
@@ -170,8 +171,8 @@ local function judge(self, sensor)
     return more
 end
 
---- Works through the sensors that have news, each in turn. When readings come faster than they can be judged, it takes about
---- a quarter of the worker's time and catches up later: storing readings comes first. The pause after the last sensor counts too: what
+--- Works through the sensors that have news, each in turn. When readings come faster than they can be judged, it gets what
+--- storing leaves it (journal.rest) and catches up later. The pause after the last sensor counts too: what
 --- arrives in it is judged together, with one look at Redis and one status.
 local function run(self)
     while true do
@@ -186,7 +187,7 @@ local function run(self)
         elseif more then
             self:mine(sensor)
         end
-        task.sleep(3 * (task.now() - started))
+        task.sleep(journal.rest(self.here.journal, task.now() - started))
     end
 end
 

@@ -80,6 +80,7 @@ local function furnish(here, opt, me, count)
     if here.journal then here.durability.text = journal.promise(here.durability.class) end
     here.rollup = rollup.new(here.store, {
         spec = function(name) return here.specs:get(name) end, mine = function(name) return scorer.owner(name, count) == me end,
+        rest = function(took) return journal.rest(here.journal, took) end,
     })
     local function send(to, sensor) worker.send(to + MAIN, "stored", sensor) end
     here.scorer = scorer.new(here, {me = me, workers = count, send = send, rollup = here.rollup})
