@@ -137,8 +137,9 @@ static bool gathering(neap_applier *a) {
     neap_journal_get_stats(a->j, &s);
     measure(a, s.durable);
     uint64_t waited = uv_now(a->loop) - a->sent_ms;
-    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= APPLIER_GATHER_MS) return false;
-    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, APPLIER_GATHER_MS - waited, 0);
+    uint64_t wait = a->step.readings < APPLIER_THIN * a->step.entries ? APPLIER_GATHER_THIN_MS : APPLIER_GATHER_MS;
+    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= wait) return false;
+    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, wait - waited, 0);
     return true;
 }
 

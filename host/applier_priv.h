@@ -10,7 +10,9 @@ enum {
     APPLIER_STEP_BYTES = 512 << 10, /* of journal read for a step */
     APPLIER_STEP_READINGS = 24000,
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
-    APPLIER_GATHER_MS = 50,       /* .. for so long, so that those of one sensor share entries */
+    APPLIER_GATHER_MS = 50,       /* .. for so long, so that those of one sensor share entries, */
+    APPLIER_GATHER_THIN_MS = 120, /* or for so long, where .. */
+    APPLIER_THIN = 8,             /* .. fewer of them did in the last step */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
@@ -53,7 +55,7 @@ typedef struct step { /* the builder's memory, reused */
     group *groups;
     size_t group_count, group_cap;
     uint32_t unit; /* number of the unit being built; never 0 */
-    size_t readings;
+    size_t readings, entries;
 } step;
 
 typedef struct flight {

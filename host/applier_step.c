@@ -105,6 +105,7 @@ static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool s
             neap_chunk c = {.time_us = first_us};
             bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
             if (trim) st->entries = 0;
+            s->entries++;
             buf_clear(&s->chunk);
             do {
                 it = &s->items[at - 1];
@@ -189,7 +190,7 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
     buf_clear(&s->args);
     buf_clear(&s->keys);
     for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
-    s->argc = s->keyc = s->key_used = s->readings = s->item_count = s->group_count = 0;
+    s->argc = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
     if (++s->unit == 0) s->unit = 1;
     int err = neap_journal_read(a->j, a->uuid, from, APPLIER_STEP_BYTES, take_record, &c, &next, damaged);
     if (!err) err = c.err;

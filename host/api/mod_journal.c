@@ -332,10 +332,15 @@ static int journal_m_hurried(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"append", journal_m_append}, {"append_pairs", journal_m_append_pairs},
-                                   {"wait", journal_m_wait},     {"apply", journal_m_apply},
-                                   {"stats", journal_m_stats},   {"stamp", journal_m_stamp}, {"hurried", journal_m_hurried},
-                                   {"close", journal_m_close},   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"append", journal_m_append},
+                                   {"append_pairs", journal_m_append_pairs},
+                                   {"wait", journal_m_wait},
+                                   {"apply", journal_m_apply},
+                                   {"stats", journal_m_stats},
+                                   {"stamp", journal_m_stamp},
+                                   {"hurried", journal_m_hurried},
+                                   {"close", journal_m_close},
+                                   {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__gc", journal_m_close}, {"__close", journal_m_close}, {NULL, NULL}};
 
 int luaopen_neap_journal_core(lua_State *L);

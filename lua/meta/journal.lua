@@ -45,6 +45,10 @@ function Journal:wait(position, seconds) end
 ---@return integer time_us
 function Journal:stamp(n) end
 
+---Whether so much comes in that readings are gathered for some tens of milliseconds before they are applied; append then waits for the disk alone.
+---@return boolean
+function Journal:hurried() end
+
 ---Starts the applier; see neap.journal.apply.
 ---@param opts table
 function Journal:apply(opts) end

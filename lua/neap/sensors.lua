@@ -188,8 +188,8 @@ Specs.__index = Specs
 function Specs:get(name)
     local spec = self.by_name[name] or self.strangers[name]
     if not spec then
-        spec = check(name, {}, error)
-        spec.known = false
+        self.stranger = self.stranger or {__index = check("", {}, error)} -- thousands of them share their defaults
+        spec = setmetatable({ name = name, known = false }, self.stranger)
         if self.stranger_count >= 20000 then self.strangers, self.stranger_count = {}, 0 end
         self.strangers[name], self.stranger_count = spec, self.stranger_count + 1
     end

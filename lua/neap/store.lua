@@ -209,8 +209,8 @@ local function sort_and_merge(times, values)
 end
 
 --- Entries of a stream as two flat lists in order of arrival. A field that somebody else put there is not a reading.
-local function flatten(entries)
-    local times, values = {}, {}
+local function flatten(entries, times, values)
+    times, values = times or {}, values or {}
     for _, entry in ipairs(entries) do
         local fields = entry[2]
         for i = 1, #fields, 2 do decode.unpack(fields[i], fields[i + 1], times, values) end
@@ -292,10 +292,17 @@ function Store:first_id(sensor)
     return entry and entry[1]
 end
 
---- The readings of the last `count` entries up to and with the entry `id`, in order of event time.
+--- At least `count` readings (if there are so many) that arrived last up to and with the entry `id`, in order of event time.
 function Store:before(sensor, id, count)
-    local entries = self.redis:raw("XREVRANGE", stream_key(sensor), id, "-", "COUNT", count)
-    return sort_and_merge(flatten(reversed(entries)))
+    local all, most, times, values = {}, 64, {}, {}
+    repeat
+        local page = self.redis:raw("XREVRANGE", stream_key(sensor), #all > 0 and "(" .. all[#all][1] or id, "-", "COUNT", most)
+        table.move(page, 1, #page, #all + 1, all)
+        times = flatten(page, times, values)
+        local more = #page == most and #times < count
+        most = 2 * most
+    until not more
+    return sort_and_merge(flatten(reversed(all)))
 end
 
 --- The ID of the last entry but one, "0-0" if there is none.
