@@ -45,7 +45,69 @@ describe("a generation", function()
         local gen = generation.load(write("app.lua", "return {require 'neap.log', require 'neap.task'.sleep, string}"))
         assert.are.equal(log, gen.result[1])
         assert.are.equal(task.sleep, gen.result[2])
-        assert.are.equal(string, gen.result[3])
+        assert.are.equal(string.rep, gen.result[3].rep)
+    end)
+
+    it("leaves nothing behind in the libraries that all share", function()
+        write("lua/part.lua", "part_was_here = true function string.shout(s) return s:upper() .. '!' end return true")
+        local app = write("app.lua", [[
+            require "part"
+            function string.trim(s) return (s:gsub("^%s+", "")) end
+            table.first = function(t) return t[1] end
+            package.path = "nowhere/?.lua;" .. package.path
+            package.loaded.invented = {1}
+            package.preload.promised = function() return {2} end
+            load "loaded_was_here = true"()
+            neap.mine = 1
+            getmetatable("").__name = getmetatable("").__name
+            return {("  a"):trim(), table.first {3}, require("invented")[1], loaded_was_here, neap.mine, ("a"):shout(), require("promised")[1]}]])
+        local path = package.path
+        local gen = generation.load(app)
+        assert.same({"a", 3, 1, true, 1, "A!", 2}, gen.result)
+        assert.is_nil(rawget(string, "trim"))
+        assert.is_nil(rawget(table, "first"))
+        assert.is_nil(rawget(_G, "loaded_was_here"))
+        assert.is_nil(rawget(_G, "part_was_here"))
+        assert.is_nil(neap.mine)
+        assert.is_nil(package.loaded.invented or package.preload.promised or package.loaded.part)
+        assert.are.equal(path, package.path)
+        gen:close()
+        gen = nil -- luacheck: ignore 311
+        collectgarbage()
+        collectgarbage()
+        assert.is_nil(("").trim)
+        assert.is_nil(("").shout)
+    end)
+
+    it("reads rocks in Lua anew, and shares modules in C", function()
+        local rocks = dir .. "/rocks"
+        os.execute("mkdir -p " .. rocks)
+        local before = package.path
+        package.path = rocks .. "/?.lua;" .. before
+        write("rocks/reload_rock.lua", "rock_global = 1 return {version = 1}")
+        local app = write("app.lua", "return {require('reload_rock').version, rock_global, require 'cjson'}")
+        local one = generation.load(app).result
+        write("rocks/reload_rock.lua", "return {version = 2}")
+        local two = generation.load(app).result
+        package.path = before
+        assert.same({1, 1}, {one[1], one[2]})
+        assert.same({2}, {two[1], two[2]})
+        assert.are.equal(one[3], two[3])
+        assert.is_nil(rawget(_G, "rock_global"))
+        assert.is_nil(package.loaded.reload_rock)
+    end)
+
+    it("takes its listeners with it", function()
+        local worker = require "neap.worker"
+        local on = {}
+        local real_on, real_off = worker.on, worker.off
+        worker.on = function(topic, fn) on[topic] = fn end
+        worker.off = function(topic, fn) if on[topic] == fn then on[topic] = nil end end
+        local gen = generation.load(write("app.lua", "require 'neap.worker'.on('spec', print) neap.on_signal('USR2', print)"))
+        assert.are.equal(print, on.spec)
+        gen:close()
+        worker.on, worker.off = real_on, real_off
+        assert.is_nil(on.spec)
     end)
 
     it("names file and line of what is wrong", function()

@@ -4,10 +4,15 @@
 ---   gen.result                                    -- what the file returned
 ---   gen:close()                                   -- ends the tasks it started
 ---
---- Its globals are its own (reads fall through to _G), its `require` reads the project's modules anew and once a generation, everything
--- else comes
---- from the common one. Tasks that it starts with its `require "neap.task"` belong to it. What must outlive a reload is kept with
+--- It has globals, libraries, Lua modules, tasks and listeners of its own (neap.generation_env). What must outlive a reload is kept with
 --- neap.keep("counts", function() return {} end): the same table in each generation.
+---
+--- Why not a new Lua state for each version? That was tried on paper first (and a state costs only 28 us and its modules 10 ms). But the scorer's windows
+--- and calibrations of thousands of sensors, open connections and live streams, and whoever is attached are in the state that serves; a second state
+--- would have to take all that over, through Redis or C, between two requests, while readings arrive: the cost of a reload would grow with the sensors,
+--- and there would be a moment with two scorers or none. What a user can see of the old version is closed here instead; a fresh state of everything is
+--- what a replaced worker gets (supervisor.lua). What stays until a restart: modules in C, and metrics that no version has any more.
+local env = require "neap.generation_env"
 local task = require "neap.task"
 
 local generation = {}
@@ -24,89 +29,15 @@ function generation.keep(name, init)
 end
 neap.keep = generation.keep -- luacheck: ignore 122
 
--- A task's number, from its handle.
-local function id_of(handle) return tostring(handle):match("^task (%d+)") end
-
--- neap.task for this generation: the numbers of the tasks it starts are remembered. (Handles would not do: held strongly they keep finished tasks'
--- results, held weakly those of running tasks may be collected.)
-local function own_tasks(self)
-    local own = setmetatable({}, {__index = task})
-    local function remember(handle)
-        self.tasks[id_of(handle)] = true
-        self.started = self.started + 1
-        if self.started % 10000 == 0 then -- forget the finished ones
-            local live = {}
-            for _, h in ipairs(task.list()) do live[id_of(h)] = self.tasks[id_of(h)] end
-            self.tasks = live
-        end
-        return handle
-    end
-    function own.spawn(fn, ...) return remember(task.spawn(fn, ...)) end
-    function own.after(seconds, fn)
-        local timer = task.after(seconds, fn)
-        remember(timer.handle)
-        return timer
-    end
-    function own.every(seconds, fn, opts)
-        local timer = task.every(seconds, fn, opts)
-        remember(timer.handle)
-        return timer
-    end
-    return own
-end
-
-local function read(path)
-    local f = io.open(path, "r")
-    if not f then return nil end
-    local text = f:read("a")
-    f:close()
-    return text
-end
-
--- Compiles a file into the generation's environment and remembers that it belongs to it.
-local function compile(self, path)
-    local text = read(path)
-    if not text then error(("%s: cannot be read"):format(path), 0) end
-    self.files[#self.files + 1] = path
-    local fn, why = load(text:gsub("^#[^\n]*", ""), "@" .. path, "t", self.env)
-    if not fn then error(why, 0) end
-    return fn
-end
-
-local function own_require(self, dir)
-    local loaded, own = {}, nil
-    local templates = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;%s/?/init.lua"):gsub("%%s", (dir:gsub("%%", "%%%%")))
-    return function(name)
-        if name == "neap.task" then
-            own = own or own_tasks(self)
-            return own
-        end
-        if loaded[name] ~= nil then
-            if loaded[name] == self then error(("module '%s' requires itself in a loop"):format(name), 2) end
-            return loaded[name]
-        end
-        local path = type(name) == "string" and not name:find("^neap%.") and package.searchpath(name, templates)
-        if not path then return require(name) end
-        loaded[name] = self
-        local ok, value = pcall(compile(self, path), name, path)
-        loaded[name] = nil
-        if not ok then error(value, 0) end
-        loaded[name] = value == nil and true or value
-        return loaded[name], path
-    end
-end
-
 --- Loads and runs an app file. Raises its error (with file and line) after ending what it had started.
 ---@param path string
 ---@param extra? table more names for its environment
 function generation.load(path, extra)
-    local self = setmetatable({path = path, files = {}, tasks = {}, started = 0}, generation)
-    self.env = setmetatable({}, {__index = _G})
+    local self = setmetatable({path = path, files = {}, tasks = {}, started = 0, closers = {}, loading = true}, generation)
+    env.new(self, path:match "^(.*)/[^/]*$" or ".")
     for k, v in pairs(extra or {}) do self.env[k] = v end
-    self.env._G = self.env
-    self.env.require = own_require(self, path:match("^(.*)/[^/]*$") or ".")
-    local ok, result = xpcall(function() return compile(self, path)(path) end, function(e)
-        return type(e) == "string" and not e:find("\n") and debug.traceback(e, 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", "") or e
+    local ok, result = xpcall(function() return env.compile(self, path)(path) end, function(e)
+        return type(e) == "string" and not e:find "\n" and debug.traceback(e, 2):gsub("\n%s*%[C%]: in function 'xpcall'.*", "") or e
     end)
     generation.failed = not ok and self.files or nil -- the files of the last one that did not load: mending one of them is a reason to try again
     if not ok then
@@ -117,11 +48,26 @@ function generation.load(path, extra)
     return self
 end
 
---- Ends the tasks that it started.
-function generation:close(why)
+local DRAIN_S <const> = 30 -- how long requests of the old version may go on
+
+local function cancel(tasks, kind, why)
     for _, handle in ipairs(task.list()) do
-        if self.tasks[id_of(handle)] then handle:cancel(why or "a newer version of the app is in force") end
+        if tasks[env.id_of(handle)] == kind then handle:cancel(why) end
     end
+end
+
+--- Ends what it has running: timers and tasks, listeners and signals at once; tasks that a request started have a while to end with it.
+function generation:close(why)
+    why = why or "a newer version of the app is in force"
+    for i = #self.closers, 1, -1 do self.closers[i]() end
+    self.closers = {}
+    cancel(self.tasks, "lasting", why)
+    local left = {} -- of the generation nothing else may be held for so long
+    for _, handle in ipairs(task.list()) do
+        local id = env.id_of(handle)
+        if self.tasks[id] == "request" then left[id] = "request" end
+    end
+    if next(left) then task.after(DRAIN_S, function() cancel(left, "request", why) end) end
 end
 
 return generation

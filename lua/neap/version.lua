@@ -56,6 +56,7 @@ function version.commit(here, new)
     here.specs, here.store.specs, here.specs_path = new.specs, new.specs, new.specs_path
     here.context.specs, here.context.limits = new.specs, ingest.limits(new.specs)
     new.ext_commit()
+    if new.gen then new.gen.loading = false end -- what it starts from now on, requests have started
     if old and old.gen then old.gen:close() end
 end
 

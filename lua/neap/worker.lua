@@ -23,6 +23,16 @@ function worker.on(topic, fn)
     table.insert(listeners[topic], fn)
 end
 
+--- Undoes worker.on.
+function worker.off(topic, fn)
+    for i, f in ipairs(listeners[topic] or {}) do
+        if f == fn then
+            table.remove(listeners[topic], i)
+            return
+        end
+    end
+end
+
 --- Sends a text to worker `to`, or to "all" others; false if it is gone.
 function worker.send(to, topic, text)
     if to ~= "all" then return core.send(to, topic, text) end
