@@ -178,7 +178,7 @@ compdb:
 bench: build
 	@for b in $$($(BUILD)/neap bench --list); do echo "== neap bench $$b"; $(BUILD)/neap bench $$b || exit 1; done
 
-## make soak         the long counts of kills, fuzzing and leaks; results to spec/results/
+## make soak         the long counts of kills, fuzzing and leaks, 15 minutes; results to spec/results/
 soak: setup-test
 	@sh spec/soak.sh
 
