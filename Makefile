@@ -34,7 +34,7 @@ CTEST_SRC  := $(wildcard spec/c/*_test.c)
 CTESTS     := $(patsubst spec/c/%.c,$(BUILD)/ctest/%,$(CTEST_SRC))
 EMBEDDED   := $(shell find lua/neap lua/meta scripts host/include/neap_ext.h -path scripts/examples -prune -o -type f -print 2>/dev/null | sort)
 
-.PHONY: cuda all check-oom help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
+.PHONY: gpu cuda all check-oom help setup setup-test build test demo check check-format check-includes check-lua conformance bench soak fuzz fuzzers dist compat clean ctest compdb install
 ## make              build build/neap
 all: setup
 	@$(MAKE) --no-print-directory -j$(JOBS) build cuda
@@ -60,15 +60,15 @@ $(BUILD)/kernels/%.o:        CFLAGS += -O3
 $(BUILD)/host/detect_net.o: CFLAGS += -O3 -fno-math-errno -fno-trapping-math
 
 # The CUDA backend is a shared object of its own, opened only where a driver is; the program never needs it. Explicit rounding is in the source, -fmad=false
-# keeps the compiler from fusing the rest. Code for sm_90, PTX for sm_75 and newer (compiled by the driver at first use); CUDA_ARCHS="75 80 90" makes a
-# fat file without that wait.
+# keeps the compiler from fusing the rest. Machine code for sm_75, 80, 86 (89 runs it) and 90, PTX for what comes later (the driver compiles it at first
+# use); CUDA_ARCHS="90" is the quick build for one GPU.
 NVCC       ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
-CUDA_ARCHS ?= 90
+CUDA_ARCHS ?= 75 80 86 90
 CUDA_DEFS  ?=
 CUDA_SRC   := $(sort $(wildcard kernels/cuda/*.cu)) kernels/perm.c kernels/net.c
 CUDA_OBJ   := $(CUDA_SRC:%=$(BUILD)/cuda/%.o)
 CUDA_ARCH_FLAGS := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a)$(,)code=sm_$(a)) -gencode arch=compute_75$(,)code=compute_75
-NVCC_FLAGS = -O3 -std=c++17 -fmad=false -Xptxas -v $(CUDA_ARCH_FLAGS) $(CUDA_DEFS) -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off
+NVCC_FLAGS = -O3 -std=c++17 -fmad=false -Xptxas -v --threads 2 $(CUDA_ARCH_FLAGS) $(CUDA_DEFS) -I. -Xcompiler -fPIC$(,)-fvisibility=hidden$(,)-ffp-contract=off
 cuda: $(if $(NVCC),$(if $(SANITIZER),,$(BUILD)/neap_cuda.so))
 	@$(if $(NVCC),:,echo "  cuda: no nvcc here, built without the CUDA backend")
 $(BUILD)/cuda/%.o: % $(wildcard kernels/cuda/*.h) kernels/kernels.h kernels/device.h kernels/elementwise.h kernels/formulas.h kernels/perm.h
@@ -85,6 +85,19 @@ $(BUILD)/neap_cuda_shim.so: $(CUDA_SRC) spec/c/shim_cuda.c $(wildcard kernels/cu
 	@echo "  shim $@"
 	$(Q)$(CC) -D_GNU_SOURCE -I. -std=gnu11 -O2 -g -ffp-contract=off -fPIC -fvisibility=hidden -fno-strict-aliasing -Wall -Wextra -Wno-unused-parameter \
 	    $(if $(filter-out thread,$(SANITIZER)),-fsanitize=$(SANITIZER)) -shared -o $@ -x c $(CUDA_SRC) spec/c/shim_cuda.c -x none -lm -lpthread -ldl
+
+# For GPU machines that have compilers and nothing else: the backend's test and the fleet bench, without Lua and libraries (spec/gpu.sh).
+GPU_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(KERNEL_SRC) host/cuda.c host/err.c host/tensor.c host/tensor_device.c host/tensor_math.c host/tensor_reduce.c)
+$(BUILD)/gpu/device_test: spec/c/device_test.c
+$(BUILD)/gpu/fleet_gpu: spec/bench/fleet_gpu.c
+$(BUILD)/gpu/device_test $(BUILD)/gpu/fleet_gpu: $(GPU_OBJ)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -o $@ $(filter %.c,$^) $(GPU_OBJ) -lm -ldl -lpthread
+
+## make gpu          on a GPU machine: specs, compute-sanitizer, tile shapes and benches; results to spec/results/ (MODE=shim tries it without a GPU)
+gpu:
+	@sh spec/gpu.sh $(MODE)
 
 # Lua modules and scripts travel inside the binary (.incbin, so a rebuild costs nothing).
 $(BUILD)/embed.s: host/embed.sh $(EMBEDDED)
@@ -107,6 +120,7 @@ $(BUILD)/neap: $(BUILD)/host/api/main.o $(BUILD)/libneap.a
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 # spec/c/NAME_test.c is a program of its own, linked with the core (no Lua); exit 0 and a last line "N passed, N failed".
+$(BUILD)/ctest/device_test: $(if $(filter thread,$(SANITIZER)),,$(BUILD)/neap_cuda_shim.so)
 $(BUILD)/ctest/%: spec/c/%.c $(BUILD)/libcore.a
 	@mkdir -p $(@D)
 	@echo "  ctest $*"

@@ -45,7 +45,7 @@ GPU_FN void fleet_gather(const block *b, const neap_data *d, const neap_perm *pe
     uint32_t *index = (uint32_t *)(b->sh + p->index);
     for (int r = b->t; r < n; r += FLEET_THREADS) index[r] = perm ? perm_walk(perm, (uint32_t)(first + r)) : 0;
     gpu_sync(1);
-    int rows = plan_pad(n, 4), width = (int)p->net.ldx; /* rows up to a multiple of 4 are zero: tiles need no guard */
+    int rows = plan_pad(n, FLEET_TILE), width = (int)p->net.ldx; /* rows up to a whole tile are zero: tiles need no guard */
     for (int e = b->t; e < rows * width; e += FLEET_THREADS) {
         int r = e / width, c = e % width;
         b->sh[p->x + r * p->ldx + c] = r < n ? fleet_input(&p->net, d, perm ? (int64_t)index[r] : first + r, c) : 0.0f;
@@ -57,31 +57,49 @@ GPU_FN void fleet_gather(const block *b, const neap_data *d, const neap_perm *pe
     gpu_sync(2);
 }
 
+/* ---- tiles: a thread computes FLEET_TILE rows of 4 columns; which ones, FLEET_LAYOUT says. Neither changes a bit, only speed (spec/gpu.sh tries
+   them): 0 numbers the tiles row by row, so a warp covers 2 x 16 of them; 1 gives a warp 4 x 8, which read half the weights for twice the rows. ----
+ */
+
+#ifndef FLEET_LAYOUT
+#define FLEET_LAYOUT 0
+#endif
+
+GPU_FN void fleet_tile(int tile, int across, int down, int *r, int *c) {
+    *r = tile / across, *c = tile % across;
+    if (FLEET_LAYOUT == 1 && across % 8 == 0 && down % 4 == 0) {
+        int warp = tile / 32, lane = tile % 32;
+        *r = warp / (across / 8) * 4 + lane / 8, *c = warp % (across / 8) * 8 + lane % 8;
+    }
+}
+
 /* ---- forward ---- */
 
 GPU_FN void fleet_forward_wide(const block *b, int k, const float *x, int ldx, int n) {
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k];
-    int across = (int)l->ld / 4, tiles = plan_pad(n, 4) / 4 * across, ldw = p->ldw[k], ldh = p->ldh[k];
-    for (int tile = b->t; tile < tiles; tile += FLEET_THREADS) {
-        int r0 = tile / across * 4, c0 = tile % across * 4;
+    int across = (int)l->ld / 4, down = plan_pad(n, FLEET_TILE) / FLEET_TILE, ldw = p->ldw[k], ldh = p->ldh[k];
+    for (int tile = b->t; tile < down * across; tile += FLEET_THREADS) {
+        int r0, c0;
+        fleet_tile(tile, across, down, &r0, &c0);
+        r0 *= FLEET_TILE, c0 *= 4;
         const float *a = x + r0 * ldx, *w = b->w + p->w[k] + c0;
-        float acc[4][4];
-        GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = b->w[p->b[k] + c0 + c]; }
+        float acc[FLEET_TILE][4];
+        GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = b->w[p->b[k] + c0 + c]; }
         for (int i = 0; i < l->in; i++, w += ldw) {
             float wv[4];
             GPU_UNROLL for (int c = 0; c < 4; c++) wv[c] = w[c];
-            GPU_UNROLL for (int r = 0; r < 4; r++) {
+            GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) {
                 float av = a[r * ldx + i];
                 GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(av, wv[c], acc[r][c]);
             }
         }
         float *h = b->sh + p->h[k] + r0 * ldh + c0;
-        GPU_UNROLL for (int r = 0; r < 4; r++) {
+        GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) {
             GPU_UNROLL for (int c = 0; c < 4; c++) h[r * ldh + c] = l->act == NEAP_ACT_RELU ? v_max0(acc[r][c]) : acc[r][c];
         }
         if (l->act <= NEAP_ACT_RELU) continue;
-        for (int e = 0; e < 16; e++) { /* the long formulas once, not sixteen times: through this thread's own elements */
+        for (int e = 0; e < 4 * FLEET_TILE; e++) { /* the long formulas once, not for every element: through this thread's own elements */
             float gate = 0.0f, *z = h + e / 4 * ldh + e % 4;
             *z = f_act(l->act, *z, p->net.leak, &gate);
             if (l->act == NEAP_ACT_GELU) b->sh[p->g[k] + (z - (b->sh + p->h[k]))] = gate;
@@ -93,7 +111,7 @@ GPU_FN void fleet_forward_narrow(const block *b, int k, const float *x, int ldx,
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k];
     int width = p->width[k]; /* the padding is written as zero: a following layer reads it */
-    for (int e = b->t; e < plan_pad(n, 4) * width; e += FLEET_THREADS) {
+    for (int e = b->t; e < plan_pad(n, FLEET_TILE) * width; e += FLEET_THREADS) {
         int r = e / width, o = e % width, at = r * p->ldh[k] + o;
         float z = 0.0f, gate = 0.0f, acc[16];
         if (o < l->out) {
@@ -128,7 +146,7 @@ GPU_FN void fleet_forward(const block *b, int n) {
 GPU_FN void fleet_loss(const block *b, const neap_hyper *h, int n, float scale, int delta) {
     const neap_plan *p = b->p;
     int last = p->net.layers - 1, out = p->net.out, width = p->width[last], ld = p->ldh[last];
-    for (int e = b->t; e < plan_pad(n, 4) * width; e += FLEET_THREADS) {
+    for (int e = b->t; e < plan_pad(n, FLEET_TILE) * width; e += FLEET_THREADS) {
         int r = e / width, o = e % width;
         float d = 0.0f;
         if (r < n && o < out)
@@ -161,21 +179,25 @@ GPU_FN void fleet_sum(const block *b, int n) {
 GPU_FN void fleet_delta(const block *b, int k, int n) {
     const neap_plan *p = b->p;
     const neap_layer *l = &p->net.layer[k], *under = l - 1;
-    int width = plan_pad(under->out, 16), across = width / 4, tiles = plan_pad(n, 4) / 4 * across, ldd = p->ldh[k], ldb = p->ldh[k - 1];
-    for (int tile = b->t; tile < tiles; tile += FLEET_THREADS) {
-        int r0 = tile / across * 4, c0 = tile % across;
+    int width = plan_pad(under->out, 16), across = width / 4, down = plan_pad(n, FLEET_TILE) / FLEET_TILE, ldd = p->ldh[k], ldb = p->ldh[k - 1];
+    for (int tile = b->t; tile < down * across; tile += FLEET_THREADS) {
+        int r0, c0;
+        fleet_tile(tile, across, down, &r0, &c0);
+        r0 *= FLEET_TILE;
         const float *d = b->sh + p->d[k] + r0 * ldd, *w = b->w + p->w[k];
-        float acc[4][4];
-        GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = 0.0f; }
+        float acc[FLEET_TILE][4];
+        GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = 0.0f; }
         for (int o = 0; o < l->out; o++) {
             float wv[4];
             GPU_UNROLL for (int c = 0; c < 4; c++) {
                 int i = c0 + c * across;
                 wv[c] = l->narrow ? w[o * p->ldw[k] + i] : i < l->in ? w[i * p->ldw[k] + o] : 0.0f;
             }
-            GPU_UNROLL for (int r = 0; r < 4; r++) { GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(d[r * ldd + o], wv[c], acc[r][c]); }
+            GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) {
+                GPU_UNROLL for (int c = 0; c < 4; c++) acc[r][c] = v_fma(d[r * ldd + o], wv[c], acc[r][c]);
+            }
         }
-        GPU_UNROLL for (int r = 0; r < 4; r++) {
+        GPU_UNROLL for (int r = 0; r < FLEET_TILE; r++) {
             GPU_UNROLL for (int c = 0; c < 4; c++) {
                 int at = (r0 + r) * ldb + c0 + c * across;
                 float gate = under->act == NEAP_ACT_GELU ? b->sh[p->g[k - 1] + at] : 0.0f;

@@ -9,6 +9,9 @@
 #include "kernels/kernels.h"
 
 #define FLEET_THREADS 256 /* threads of a block */
+#ifndef FLEET_TILE
+#define FLEET_TILE 4 /* rows of a thread's tile: 4 or 8 */
+#endif
 
 enum { PLAN_WIDE, PLAN_NARROW, PLAN_BIAS };
 
@@ -75,7 +78,7 @@ static inline int plan_make(neap_plan *p, const neap_net *net, size_t limit) {
     if (net->params > INT32_MAX / 4) return -1;
     int rows = NEAP_CHUNK, fits = 0;
     for (int shared = 1; shared >= 0 && !fits; shared--)
-        for (rows = NEAP_CHUNK; rows >= 4 && !(fits = plan_layout(p, rows, shared) <= limit);) rows /= 2;
+        for (rows = NEAP_CHUNK; rows >= FLEET_TILE && !(fits = plan_layout(p, rows, shared) <= limit);) rows /= 2;
     if (!fits) return -1;
     for (int i = 0; i < net->layers; i++) {
         const neap_layer *l = &net->layer[i];
