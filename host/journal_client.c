@@ -20,7 +20,7 @@ struct neap_journal_client {
     int refs; /* appends that the writer has, and one for the loop */
     /* the loop's thread only */
     jappend *outstanding;
-    waiter *waiters;
+    waiter *waiters, **last_waiter;
     atomic_int waiting; /* number of waiters, read by whoever moves the applied position */
 };
 
@@ -80,6 +80,7 @@ static uint64_t applied_position(neap_journal *j) {
 static void drop_waiter(neap_journal_client *c, waiter **p) {
     waiter *w = *p;
     *p = w->next;
+    if (!*p) c->last_waiter = p;
     atomic_fetch_sub(&c->waiting, 1);
     free(w);
 }
@@ -115,6 +116,7 @@ int neap_journal_attach(neap_journal *j, uv_loop_t *loop, neap_journal_client **
     c->j = j;
     c->refs = 1;
     c->done_last = &c->done;
+    c->last_waiter = &c->waiters;
     if (uv_async_init(loop, &c->async, on_async)) {
         free(c);
         return NEAP_ERR_IO;
@@ -211,11 +213,11 @@ int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap
 
 int neap_journal_wait_applied(neap_journal_client *c, uint64_t end, neap_journal_cb cb, void *ud) {
     if (c->closed) return NEAP_ERR_CLOSED;
-    waiter *w = malloc(sizeof *w), **p = &c->waiters;
+    waiter *w = malloc(sizeof *w);
     if (!w) return NEAP_ERR_MEMORY;
     *w = (waiter){NULL, end, cb, ud};
-    while (*p) p = &(*p)->next;
-    *p = w;
+    *c->last_waiter = w;
+    c->last_waiter = &w->next;
     atomic_fetch_add(&c->waiting, 1);
     keep_loop(c);
     if (applied_position(c->j) >= end) uv_async_send(&c->async);

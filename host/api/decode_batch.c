@@ -81,6 +81,12 @@ static int batch_m_errors(lua_State *L) {
 static int batch_m_names(lua_State *L) {
     neap_readings *b = decode_check_batch(L, 1);
     lua_Integer n = 0;
+    if (b->count == 1 && !(b->at[0].flags & NEAP_READING_REFUSED)) { /* as most devices send */
+        lua_createtable(L, 1, 0);
+        lua_pushlstring(L, b->at[0].name, b->at[0].name_len);
+        lua_rawseti(L, -2, 1);
+        return 1;
+    }
     lua_newtable(L); /* 2: the list */
     lua_newtable(L); /* 3: seen */
     for (size_t i = 0; i < b->count; i++) {
@@ -106,12 +112,14 @@ static int batch_m_check(lua_State *L) {
     return 1;
 }
 
-/* plain(sensors, oldest_us, newest_us) -> true if no reading needs a closer look (and sets the flags as check does) */
+/* plain(sensors, oldest_us, newest_us) -> true if no reading needs a closer look (and sets the flags as check does), count, refused */
 static int batch_m_plain(lua_State *L) {
     neap_readings *b = decode_check_batch(L, 1);
     neap_sensors *t = decode_check_sensors(L, 2);
     lua_pushboolean(L, neap_sensors_plain(t, b, luaL_checkinteger(L, 3), luaL_checkinteger(L, 4)));
-    return 1;
+    lua_pushinteger(L, (lua_Integer)(b->count - b->dropped));
+    lua_pushinteger(L, (lua_Integer)b->refused_count);
+    return 3;
 }
 
 static int batch_m_refuse(lua_State *L) {

@@ -112,8 +112,16 @@ static int inflated_gc(lua_State *L) {
     return 0;
 }
 
-/* [-0, +1] the body as a string, decompressed; kept as field "body" */
+enum { SHORT_BODY = 4096 };
+
+/* [-0, +1] the body as a string, decompressed; kept as field "body", but for a short plain one, which is as well made again */
 static void push_body(lua_State *L, http_req *q) {
+    size_t short_n;
+    const char *text = neap_http_body(q->r, &short_n);
+    if (short_n && short_n <= SHORT_BODY && !neap_http_header(q->r, "Content-Encoding")) {
+        lua_pushlstring(L, text, short_n);
+        return;
+    }
     cache(L, 1);
     lua_pushliteral(L, "body");
     if (lua_rawget(L, -2) == LUA_TSTRING) {

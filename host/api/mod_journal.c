@@ -17,8 +17,6 @@ typedef struct ujournal {
     neap_buf scratch;
 } ujournal;
 
-_Static_assert(sizeof(void *) >= 8, "a position travels as a wait's result pointer");
-
 static ujournal *check_open(lua_State *L) {
     ujournal *u = luaL_checkudata(L, 1, JOURNAL);
     if (!u->j) err_code(L, NEAP_ERR_CLOSED, "the journal is closed");
@@ -80,48 +78,49 @@ static int journal_open(lua_State *L) {
 
 /* ---- append --------------------------------------------------------------------------------------------------------- */
 
-static void on_over(void *ud, int status, uint64_t end) { wait_done(ud, status, (void *)(uintptr_t)end, NULL); }
-
 static void on_left(rt_wait *w, void *client) {
     neap_journal_unwait(client, w);
     wait_unref(w);
 }
 
-/* Result slot `at` holds the position: pushes position, applied?. */
-static int visible_done(lua_State *L, int status, lua_KContext ctx) {
+/* wait->own is the position, wait->own_s < 0 once it is applied. */
+static int journal_done(lua_State *L, int status, lua_KContext ctx) {
     rt_wait *w = (rt_wait *)ctx;
     if (w->status && w->status != NEAP_ERR_TIMEOUT) return wait_raise(L, w);
-    lua_pushvalue(L, 4);
-    lua_pushboolean(L, w->status == 0);
+    lua_pushinteger(L, (lua_Integer)w->own);
+    lua_pushboolean(L, w->own_s < 0);
     return 2;
 }
 
-/* Waits up to `seconds` until the position in slot 4 is applied; the stack has exactly four values. */
-static int wait_visible(lua_State *L, ujournal *u, uint64_t end, double seconds) {
-    rt_wait *w = wait_new(L, "journal.wait", seconds);
+static void on_applied(void *ud, int status, uint64_t end) {
+    rt_wait *w = ud;
+    if (!status) w->own_s = -1;
+    wait_done(w, status, NULL, NULL);
+}
+
+/* Goes on until w->own is applied; from here the time limit is no error. Takes the operation's reference. */
+static void until_applied(rt_wait *w, neap_journal_client *c) {
     w->quiet_deadline = 1;
     w->cancel = on_left;
-    w->op = u->c;
-    int err = neap_journal_wait_applied(u->c, end, on_over, wait_ref(w));
-    if (err) {
-        w->cancel = NULL;
-        wait_unref(w);
-        return err_code(L, err, "journal.wait: cannot start");
-    }
-    return wait_park(L, w, visible_done);
+    w->op = c;
+    int err = neap_journal_wait_applied(c, w->own, on_applied, w);
+    if (!err) return;
+    w->cancel = NULL;
+    wait_done(w, err, NULL, NULL);
 }
 
-static int append_done(lua_State *L, int status, lua_KContext ctx) {
-    rt_wait *w = (rt_wait *)ctx;
-    if (w->status) return wait_raise(L, w);
-    uint64_t end = (uint64_t)(uintptr_t)w->result;
-    double visible = lua_tonumber(L, 3);
-    lua_settop(L, 3);
-    lua_pushinteger(L, (lua_Integer)end); /* 4 */
-    ujournal *u = luaL_checkudata(L, 1, JOURNAL);
-    if (visible > 0 && u->j && neap_journal_is_live(u->j) && !neap_journal_in_hurry(u->j)) return wait_visible(L, u, end, visible);
-    lua_pushboolean(L, 0);
-    return 2;
+/* The batch is on disk: that is all, or the same wait goes on for w->own_s seconds until Redis has it too. w->op is the journal, whose userdata
+   stands on the waiter's stack. */
+static void on_written(void *ud, int status, uint64_t end) {
+    rt_wait *w = ud;
+    w->own = end;
+    if (status || wait_is_left(w) || w->own_s <= 0 || !neap_journal_is_live(((ujournal *)w->op)->j) ||
+        neap_journal_in_hurry(((ujournal *)w->op)->j)) {
+        wait_done(w, status, NULL, NULL);
+        return;
+    }
+    wait_shorten(w, w->own_s);
+    until_applied(w, ((ujournal *)w->op)->c);
 }
 
 typedef struct append_opts {
@@ -150,9 +149,10 @@ static append_opts read_options(lua_State *L, int idx) {
 /* Appends what is in u->scratch and parks. The caller's stack: journal at 1. */
 static int append_scratch(lua_State *L, ujournal *u, const append_opts *o) {
     lua_settop(L, 2);
-    lua_pushnumber(L, o->visible); /* 3 */
     rt_wait *w = wait_new(L, "journal.append", o->timeout);
-    int err = neap_journal_append(u->c, u->scratch.data, u->scratch.len, on_over, wait_ref(w));
+    w->op = u;
+    w->own_s = o->visible;
+    int err = neap_journal_append(u->c, u->scratch.data, u->scratch.len, on_written, wait_ref(w));
     if (u->scratch.cap > 1 << 20) buf_free(&u->scratch);
     if (err) {
         wait_unref(w);
@@ -162,7 +162,7 @@ static int append_scratch(lua_State *L, ujournal *u, const append_opts *o) {
                                               : "journal.append: %s",
                          neap_err_kind(err));
     }
-    return wait_park(L, w, append_done);
+    return wait_park(L, w, journal_done);
 }
 
 /* j:append(batch[, opts]) -> position[, applied]; nil if the batch has no reading left. Returns once the readings are on disk; with
@@ -224,10 +224,10 @@ static int journal_m_append_pairs(lua_State *L) {
 static int journal_m_wait(lua_State *L) {
     ujournal *u = check_open(L);
     lua_Integer end = luaL_checkinteger(L, 2);
-    double seconds = luaL_checknumber(L, 3);
-    lua_settop(L, 3);
-    lua_pushinteger(L, end);
-    return wait_visible(L, u, (uint64_t)end, seconds);
+    rt_wait *w = wait_new(L, "journal.wait", luaL_checknumber(L, 3));
+    w->own = (uint64_t)end;
+    until_applied(wait_ref(w), u->c);
+    return wait_park(L, w, journal_done);
 }
 
 /* ---- applying and looking ------------------------------------------------------------------------------------------- */

@@ -78,6 +78,8 @@ typedef struct rt_wait {
     void (*cancel)(struct rt_wait *w, void *op); /* optional: called once if the waiter leaves (cancel, deadline, close) before the callback came */
     int quiet_deadline;                          /* set: the deadline is no error, the continuation sees status NEAP_ERR_TIMEOUT (sleep, recv
                                                     with timeout) */
+    uint64_t own;                                /* these two are the binding's own, 0 at first */
+    double own_s;
     /* private to wait.c and task.c */
     rt *R;
     rt_task *task; /* parked task, or NULL: the main chunk waits */
@@ -95,6 +97,8 @@ typedef struct rt_wait {
 rt_wait *wait_new(lua_State *L, const char *what, double timeout);
 rt_wait *wait_ref(rt_wait *w); /* one reference for the operation's callback; returns w */
 void wait_unref(rt_wait *w);
+/* Lets a wait that has a time limit end `seconds` from now at the latest. */
+void wait_shorten(rt_wait *w, double seconds);
 int wait_is_left(rt_wait *w); /* nonzero once the waiter has gone: the callback may drop its work */
 
 /* Completion: stores status and result, marks the waiter ready and drops the callback's reference. If the waiter has

@@ -74,6 +74,14 @@ static void heap_remove(rt *R, rt_wait *w) {
     if (R->nheap == 0) uv_timer_stop(&R->timer);
 }
 
+void wait_shorten(rt_wait *w, double seconds) {
+    double at = rt_now(w->R) + seconds;
+    if (w->heap_index < 0 || at >= w->deadline) return;
+    w->deadline = at;
+    heap_up(w->R, w->heap_index, w);
+    if (w->heap_index == 0) arm(w->R);
+}
+
 void wait_expire(rt *R) {
     double now = rt_now(R);
     while (R->nheap && R->heap[0]->deadline <= now) wait_leave(R->heap[0], NEAP_ERR_TIMEOUT);

@@ -41,7 +41,7 @@ function batch:check(sensors) end
 ---@param sensors neap.decode.sensors
 ---@param oldest_us integer
 ---@param newest_us integer
----@return boolean
+---@return boolean plain, integer count, integer refused as batch.count and batch.refused
 function batch:plain(sensors, oldest_us, newest_us) end
 
 ---Refuses an accepted reading after all: it leaves the batch and is listed with its reason.

@@ -33,7 +33,7 @@ local LONGEST_KEY <const> = 255 -- that the journal keeps
 
 --- The batch's name, by which it counts once however often it is sent. Each token has names of its own: nobody's key shuts out another's batch.
 local function key_of(req)
-    local key = req and req.headers["idempotency-key"]
+    local key = req and req:header "Idempotency-Key"
     if not key then return nil end
     if req.token then key = req.token.name .. "/" .. key end
     return #key > LONGEST_KEY and secret.sha256(key) or key
@@ -77,7 +77,7 @@ local function take(here, batch, req)
         accepted:inc(taken.count)
         tell(here, taken, position)
     end
-    if batch.refused > 0 then refused:inc(batch.refused) end
+    if taken.refused > 0 then refused:inc(taken.refused) end
     return taken
 end
 
@@ -100,7 +100,7 @@ end
 
 local function receive(here)
     return function(req)
-        local decoder = ext.decoder(req.headers["content-type"])
+        local decoder = ext.decoding() and ext.decoder(req:header "Content-Type")
         if not decoder then
             local batch, err = decode.try.json(req:text())
             return answer_to(here, batch, err, req)

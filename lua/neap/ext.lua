@@ -188,6 +188,15 @@ function ext.add_routes(app, here)
     end
 end
 
+--- Whether any extension decodes anything.
+---@return boolean
+function ext.decoding()
+    for _, module in ipairs(current.active) do
+        if module.decoders then return true end
+    end
+    return false
+end
+
 --- The decoder for a content type, or nil: fn(body, headers) -> list of readings.
 ---@param content_type? string
 function ext.decoder(content_type)

@@ -47,7 +47,7 @@ end
 ---@param req neap.http.request
 ---@return string?
 function guard.presented(req)
-    local scheme, rest = (req.headers.authorization or ""):match "^%s*(%a+)%s+(%S+)%s*$"
+    local scheme, rest = (req:header "Authorization" or ""):match "^%s*(%a+)%s+(%S+)%s*$"
     scheme = scheme and scheme:lower()
     if scheme == "basic" then
         local user, password = base64(rest):match "^([^:]*):?(.*)$"

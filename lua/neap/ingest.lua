@@ -61,6 +61,7 @@ end
 ---@field batch? neap.decode.batch instead of order and pairs: all of it, as it came
 ---@field pairs table<string, (integer|number)[]> for each sensor: event time in microseconds, value, time, value, ...
 ---@field count integer
+---@field refused integer
 ---@field notes table[] {index, sensor_name, note}: readings that are kept but worth a remark
 
 --- The specs' ranges as the decoder wants them, so that flags cost nothing in Lua.
@@ -84,9 +85,10 @@ local NONE <const> = {}
 ---@return neap.ingest.Taken
 function ingest.judge(batch, context)
     local specs, stamp = context.specs, context.stamp
-    if batch:plain(context.limits, YEAR_2001_US, context.now_us + AHEAD_US) and context.whole then
+    local plain, given, refused = batch:plain(context.limits, YEAR_2001_US, context.now_us + AHEAD_US)
+    if plain and context.whole then
         -- Nothing to decide: it stays in C. Its readings without a time are stamped when it is stored.
-        return {batch = batch, order = NONE, pairs = NONE, count = batch.count, notes = NONE}
+        return {batch = batch, order = NONE, pairs = NONE, count = given, refused = refused, notes = NONE}
     end
     local order, pairs_of, notes, count = {}, {}, {}, 0
     for i, name, value, time_us, flags, _, item in batch:each() do
@@ -121,7 +123,7 @@ function ingest.judge(batch, context)
         if note then notes[#notes + 1] = {index = item, sensor_name = name, note = note} end
         ::next::
     end
-    return {order = order, pairs = pairs_of, count = count, notes = notes}
+    return {order = order, pairs = pairs_of, count = count, refused = batch.refused, notes = notes}
 end
 
 local MOST_NAMED <const> = 50 -- items named in an answer; devices have small buffers
@@ -134,7 +136,7 @@ local SKIPPED <const> = {["sensor_name is missing"] = true, ["sensor_output is m
 ---@return integer status
 ---@return string body JSON
 function ingest.answer(batch, taken)
-    local refused = batch.refused
+    local refused = taken.refused
     if refused == 0 and #taken.notes == 0 then return 200, '{"status":"success","data":' .. batch:echo() .. "}" end
 
     local all, real, first, named = batch:errors(), 0, nil, json.array {}

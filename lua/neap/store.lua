@@ -28,6 +28,7 @@ Store.__index = Store
 local READINGS_PER_ENTRY <const> = 128
 local SENSORS_KEY <const> = "neap:sensors"
 local VISIBLE_S <const> = 0.2 -- so long an accepted batch may wait for Redis after it is on disk
+local USUAL <const> = {visible = VISIBLE_S}
 
 local function key(sensor, what) return "neap:{" .. sensor .. "}:" .. what end
 
@@ -124,7 +125,7 @@ end
 function Store:append(taken, source, once)
     if self.journal then
         local position, applied
-        local opts = {source = source, key = once, visible = VISIBLE_S}
+        local opts = (source or once) and {source = source, key = once, visible = VISIBLE_S} or USUAL
         if taken.batch then
             position, applied = self.journal:append(taken.batch, opts) -- its sensors were registered when each came first
         else
