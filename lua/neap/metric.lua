@@ -90,7 +90,10 @@ end
 function Counter:inc(n, labels)
     n = n == nil and 1 or check_number(n, self.name)
     if not labels and #self.labels == 0 and self.series[""] then -- the usual case
-        if n >= 0 then self.series[""] = self.series[""] + n return end
+        if n >= 0 then
+            self.series[""] = self.series[""] + n
+            return
+        end
     end
     if n < 0 or n ~= n then error(("counter '%s' cannot go down (by %s); use a gauge"):format(self.name, tostring(n)), 2) end
     local v, key = series(self, labels, zero)
