@@ -126,13 +126,32 @@ function journal.close(j)
     j:close() -- what was counted since the last look goes uncounted; the process is about to end
 end
 
+local MANY <const> = 1000 -- batches a second
+local LOOK_S <const> = 0.1 -- they are counted over so long at least
+local pace = setmetatable({}, {__mode = "k"}) -- of each journal: {at =, records =, many =}
+
+--- Whether so many batches come that whoever can wait should.
+local function many(j)
+    local now, p = task.now(), pace[j]
+    if not p then
+        p = {at = 0.0, records = 0, many = false}
+        pace[j] = p
+    end
+    if now - p.at >= LOOK_S then
+        local records = j:stats().records
+        p.many = p.at > 0 and (records - p.records) / (now - p.at) > MANY
+        p.at, p.records = now, records
+    end
+    return p.many or j:hurried()
+end
+
 --- How long work that can wait has to rest after it took so many seconds: it gets a quarter of the worker's time, and a twentieth while readings
 --- come in a flood.
 ---@param j? neap.journal.Journal
 ---@param took number
 ---@return number seconds
 function journal.rest(j, took)
-    local ok, flood = pcall(j and j.hurried or error, j)
+    local ok, flood = pcall(j and many or error, j)
     return math.min(2, took * (ok and flood and 19 or 3))
 end
 
