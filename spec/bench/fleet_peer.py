@@ -162,6 +162,8 @@ if gpu:
     forms["ensemble_graph"] = (lambda: graph(M), M)
     forms["ensemble_compile"] = (lambda: compiled(eager, M), M)
     forms["ensemble_compile_graph"] = (lambda: compiled(graph, M), M)
+if M == 1:  # one model: no ensemble
+    forms = {k: v for k, v in forms.items() if not k.startswith("ensemble")}
 
 
 def wait():
