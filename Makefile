@@ -57,6 +57,7 @@ $(BUILD)/%.o: %.c
 $(BUILD)/kernels/%_avx2.o:   CFLAGS += -mavx2 -mfma
 $(BUILD)/kernels/%_avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 $(BUILD)/kernels/%.o:        CFLAGS += -O3
+$(BUILD)/host/tensor_math.o $(BUILD)/host/tensor_reduce.o: CFLAGS += -O3
 $(BUILD)/host/detect_net.o: CFLAGS += -O3 -fno-math-errno -fno-trapping-math
 
 # The CUDA backend is a shared object of its own, opened only where a driver is; the program never needs it. Explicit rounding is in the source, -fmad=false

@@ -55,10 +55,16 @@ int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *sh
 int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape) { return neap_tensor_new_on(out, NULL, t, dims, shape); }
 
 int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape) {
+    int rc = neap_tensor_bare(out, device, t, dims, shape);
+    if (!rc && !device) memset(out->storage->data, 0, out->storage->bytes);
+    return rc;
+}
+
+int neap_tensor_bare(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape) {
     memset(out, 0, sizeof *out);
     int64_t count = layout(out, dims, shape);
     if (count < 0) return NEAP_ERR_INVALID;
-    size_t bytes = ((size_t)count * types[t].size + 127) / 64 * 64; /* a spare line: lanes may read past the end */
+    size_t size = (size_t)count * types[t].size, bytes = (size + 127) / 64 * 64; /* a spare line: lanes may read past the end */
     void *data = NULL;
     int rc = 0;
     if (device) {
@@ -67,7 +73,7 @@ int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t
     } else {
         data = aligned_alloc(64, bytes);
         if (!data) return NEAP_ERR_MEMORY;
-        memset(data, 0, bytes);
+        memset((char *)data + size, 0, bytes - size);
     }
     if (!rc) rc = neap_tensor_wrap(out, t, dims, shape, data, NULL, NULL);
     if (!rc) out->storage->device = device;

@@ -37,6 +37,8 @@ size_t neap_dtype_size(neap_dtype t);
 /* ---- making ---- */
 int neap_tensor_new(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape); /* zeroed */
 int neap_tensor_new_on(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape);
+/* The same, unfilled on the cpu: for results that are written whole before anyone reads them. */
+int neap_tensor_bare(neap_tensor *out, const neap_device *device, neap_dtype t, int dims, const int64_t *shape);
 /* Around memory that stays the caller's until release(data, ud); contiguous. */
 int neap_tensor_wrap(neap_tensor *out, neap_dtype t, int dims, const int64_t *shape, void *data, void (*release)(void *, void *), void *ud);
 neap_tensor neap_tensor_ref(const neap_tensor *t);

@@ -121,10 +121,29 @@ static void binary_run(void *ud, int64_t n, const int64_t *at, const int64_t *st
     }
 }
 
+#define COMPARE(sign)                                                                                                                                \
+    for (int64_t i = 0; i < n; i++) out[i] = a[i * sa] sign b[i * sb];                                                                               \
+    break
+
+static void compare_floats(int op, uint8_t *out, const float *a, int64_t sa, const float *b, int64_t sb, int64_t n) {
+    switch (op) {
+    case NEAP_CMP_EQ: COMPARE(==);
+    case NEAP_CMP_NE: COMPARE(!=);
+    case NEAP_CMP_LT: COMPARE(<);
+    case NEAP_CMP_LE: COMPARE(<=);
+    case NEAP_CMP_GT: COMPARE(>);
+    default: COMPARE(>=);
+    }
+}
+
 static void compare_run(void *ud, int64_t n, const int64_t *at, const int64_t *step) {
     const math_job *j = ud;
     uint8_t *out = (uint8_t *)j->out->storage->data + at[0];
     int ints = j->a->dtype <= NEAP_I64 && j->b->dtype <= NEAP_I64;
+    if (j->a->dtype == NEAP_F32 && j->b->dtype == NEAP_F32 && step[0] == 1) {
+        compare_floats(j->op, out, (float *)j->a->storage->data + at[1], step[1], (float *)j->b->storage->data + at[2], step[2], n);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         int64_t pa = at[1] + i * step[1], pb = at[2] + i * step[2];
         double x = 0, y = 0;
@@ -180,7 +199,7 @@ static int zip(neap_tensor *out, neap_dtype dtype, int op, const neap_tensor *a,
     int dims, rc = neap_tensor_broadcast(a, b, &dims, shape);
     neap_tensor c;
     if (!rc) rc = neap_tensor_device_of((const neap_tensor *[]){a, b}, 2, &device);
-    if (!rc) rc = neap_tensor_new_on(&c, device, dtype, dims, shape);
+    if (!rc) rc = neap_tensor_bare(&c, device, dtype, dims, shape);
     if (rc) return rc;
     rc = zip_into(&c, op, a, b, fn);
     if (rc) neap_tensor_unref(&c);
@@ -222,7 +241,7 @@ int neap_tensor_unary(neap_tensor *out, int op, const neap_tensor *a) {
     int keeps = op == NEAP_OP_NEG || op == NEAP_OP_ABS || op == NEAP_OP_SQUARE || op == NEAP_OP_SIGN || op == NEAP_OP_RELU || op == NEAP_OP_FLOOR ||
                 op == NEAP_OP_CEIL || op == NEAP_OP_ROUND;
     neap_tensor c;
-    int rc = neap_tensor_new_on(&c, neap_tensor_device(a), a->dtype >= NEAP_F32 || keeps ? a->dtype : NEAP_F32, a->dims, a->shape);
+    int rc = neap_tensor_bare(&c, neap_tensor_device(a), a->dtype >= NEAP_F32 || keeps ? a->dtype : NEAP_F32, a->dims, a->shape);
     if (rc) return rc;
     rc = neap_tensor_unary_into(&c, op, a);
     if (rc) neap_tensor_unref(&c);
@@ -345,7 +364,7 @@ int neap_tensor_matmul(neap_tensor *out, const neap_tensor *a, const neap_tensor
     if (a->dims == 2) shape[dims++] = m;
     if (b->dims == 2) shape[dims++] = n;
     neap_tensor c;
-    int rc = neap_tensor_new_on(&c, device, dtype < NEAP_F32 ? NEAP_F32 : dtype, dims, shape);
+    int rc = neap_tensor_bare(&c, device, dtype < NEAP_F32 ? NEAP_F32 : dtype, dims, shape);
     if (rc) return rc;
     int64_t ar = a->dims == 2 ? a->stride[0] : 0, ac = a->stride[a->dims - 1], br = b->stride[0], bc = b->dims == 2 ? b->stride[1] : 0;
     if (device) {

@@ -6,6 +6,11 @@
 
 /* n values from a tensor's run as double, into a caller's buffer */
 static void load(const neap_tensor *t, int64_t at, int64_t step, int64_t n, double *to) {
+    const float *f = t->dtype == NEAP_F32 ? (const float *)t->storage->data + at : NULL;
+    if (f) {
+        for (int64_t i = 0; i < n; i++) to[i] = (double)f[i * step];
+        return;
+    }
     for (int64_t i = 0; i < n; i++) to[i] = neap_tensor_get(t, at + i * step);
 }
 
@@ -25,24 +30,36 @@ static double quantile_of(double *v, int64_t n, double q) {
     return v[low] + (v[high] - v[low]) * (place - (double)low);
 }
 
+/* The sum of n values, or of their squared distances from `mean`: eight sums that do not wait for one another. */
+static double sum_of(const double *v, int64_t n) {
+    double s[8] = {0}, rest = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) s[k] += v[i + k];
+    for (; i < n; i++) rest += v[i];
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])) + rest;
+}
+
+static double squares_of(const double *v, int64_t n, double mean) {
+    double s[8] = {0}, rest = 0;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) s[k] += (v[i + k] - mean) * (v[i + k] - mean);
+    for (; i < n; i++) rest += (v[i] - mean) * (v[i] - mean);
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])) + rest;
+}
+
 /* One reduction of n values; v may be reordered. */
 static double reduce_run(int red, double *v, int64_t n) {
-    double sum = 0, best = n ? v[0] : NAN, squares = 0, mean;
+    double best = n ? v[0] : NAN, squares;
     int64_t at = 0;
     switch (red) {
     case NEAP_SUM:
-    case NEAP_MEAN:
-        for (int64_t i = 0; i < n; i++) sum += v[i];
-        return red == NEAP_SUM ? sum : sum / (double)n;
-    case NEAP_NORM:
-        for (int64_t i = 0; i < n; i++) sum += v[i] * v[i];
-        return sqrt(sum);
+    case NEAP_MEAN: return red == NEAP_SUM ? sum_of(v, n) : sum_of(v, n) / (double)n;
+    case NEAP_NORM: return sqrt(squares_of(v, n, 0.0));
     case NEAP_VAR:
     case NEAP_STD:
-        for (int64_t i = 0; i < n; i++) sum += v[i];
-        mean = sum / (double)n;
-        for (int64_t i = 0; i < n; i++) squares += (v[i] - mean) * (v[i] - mean);
-        squares = n > 1 ? squares / (double)(n - 1) : NAN;
+        squares = n > 1 ? squares_of(v, n, sum_of(v, n) / (double)n) / (double)(n - 1) : NAN;
         return red == NEAP_VAR ? squares : sqrt(squares);
     case NEAP_MIN:
     case NEAP_MAX:
@@ -126,6 +143,29 @@ static int reduce_here(neap_tensor *out, int red, const neap_tensor *t, int dim,
     return rc;
 }
 
+/* Sums or means of contiguous floats along dim into c: rows through the kernels, else row after row onto sums of double. */
+static int sum_floats(const neap_tensor *c, const neap_tensor *t, int dim, int mean) {
+    int64_t n = t->shape[dim], outer = 1, inner = 1;
+    const float *from = neap_tensor_data(t);
+    float *to = neap_tensor_data(c);
+    for (int i = 0; i < dim; i++) outer *= t->shape[i];
+    for (int i = dim + 1; i < t->dims; i++) inner *= t->shape[i];
+    double *sum = malloc((size_t)(inner ? inner : 1) * sizeof *sum), share = mean ? (double)n : 1.0;
+    if (!sum) return NEAP_ERR_MEMORY;
+    for (int64_t o = 0; o < outer; o++, from += n * inner) {
+        if (inner == 1) {
+            to[o] = (float)(neap_kernels_cpu()->reduce(NEAP_RED_SUM, from, (size_t)n) / share);
+            continue;
+        }
+        for (int64_t k = 0; k < inner; k++) sum[k] = 0.0;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t k = 0; k < inner; k++) sum[k] += (double)from[i * inner + k];
+        for (int64_t k = 0; k < inner; k++) to[o * inner + k] = (float)(sum[k] / share);
+    }
+    free(sum);
+    return 0;
+}
+
 int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim, int keep) {
     const neap_device *device = neap_tensor_device(t);
     if (dim < 0 || dim >= t->dims) return NEAP_ERR_INVALID;
@@ -151,7 +191,9 @@ int neap_tensor_reduce(neap_tensor *out, int red, const neap_tensor *t, int dim,
         free(v);
         return rc;
     }
-    for (int64_t k = 0; !device && k < total; k++) {
+    int rows = !device && t->dtype == NEAP_F32 && n > 0 && neap_tensor_is_contiguous(t) && (red == NEAP_SUM || red == NEAP_MEAN);
+    if (rows && sum_floats(&c, t, dim, red == NEAP_MEAN)) rows = 0; /* no memory for it: the general way needs none */
+    for (int64_t k = 0; !device && !rows && k < total; k++) {
         load(t, at, t->stride[dim], n, v);
         neap_tensor_put(&c, k, reduce_run(red, v, n));
         for (int d = t->dims - 1; d >= 0; d--) {

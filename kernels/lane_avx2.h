@@ -58,6 +58,18 @@ LANE_FN float v_tree(const V acc[16 / LANE]) {
     b = _mm_add_ss(b, _mm_movehdup_ps(b));
     return _mm_cvtss_f32(b);
 }
+/* For tensor functions (ops.h), see lane_avx512.h. v_odd's lanes are read by their sign bit only, as v_sel does. */
+LANE_FN int v_any(M m) { return _mm256_movemask_ps(m) != 0; }
+LANE_FN V v_split(V x, V *e) {
+    __m256i i = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3F3504F3));
+    *e = _mm256_cvtepi32_ps(_mm256_srai_epi32(i, 23));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_and_si256(i, _mm256_set1_epi32(0x7FFFFF)), _mm256_set1_epi32(0x3F3504F3)));
+}
+LANE_FN M v_odd(V t) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 31)); }
+LANE_FN V v_flip(V a, V t) {
+    __m256i s = _mm256_slli_epi32(_mm256_and_si256(_mm256_castps_si256(t), _mm256_set1_epi32(2)), 30);
+    return _mm256_castsi256_ps(_mm256_xor_si256(_mm256_castps_si256(a), s));
+}
 LANE_SCALAR_FN double d_mul(double a, double b) { return a * b; }
 LANE_SCALAR_FN double d_sub(double a, double b) { return a - b; }
 LANE_SCALAR_FN double d_div(double a, double b) { return a / b; }

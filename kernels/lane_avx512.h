@@ -63,6 +63,19 @@ LANE_FN float v_tree(const V acc[16 / LANE]) {
     b = _mm_add_ss(b, _mm_movehdup_ps(b));
     return _mm_cvtss_f32(b);
 }
+/* For tensor functions (ops.h). v_split: x = m 2^e with m in [sqrt(1/2), sqrt(2)), x normal and positive. v_odd, v_flip: of the whole number in the
+   low bits of t: is it odd; a with its sign changed where bit 1 is set. */
+LANE_FN int v_any(M m) { return m != 0; }
+LANE_FN V v_split(V x, V *e) {
+    __m512i i = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3F3504F3));
+    *e = _mm512_cvtepi32_ps(_mm512_srai_epi32(i, 23));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_and_si512(i, _mm512_set1_epi32(0x7FFFFF)), _mm512_set1_epi32(0x3F3504F3)));
+}
+LANE_FN M v_odd(V t) { return _mm512_test_epi32_mask(_mm512_castps_si512(t), _mm512_set1_epi32(1)); }
+LANE_FN V v_flip(V a, V t) {
+    __m512i s = _mm512_slli_epi32(_mm512_and_si512(_mm512_castps_si512(t), _mm512_set1_epi32(2)), 30);
+    return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a), s));
+}
 LANE_SCALAR_FN double d_mul(double a, double b) { return a * b; }
 LANE_SCALAR_FN double d_sub(double a, double b) { return a - b; }
 LANE_SCALAR_FN double d_div(double a, double b) { return a / b; }

@@ -35,6 +35,27 @@ LANE_FN V v_pow2(V t) {
     memcpy(&t, &u, 4);
     return t;
 }
+/* For tensor functions (ops.h), see lane_avx512.h. */
+LANE_FN int v_any(M m) { return m; }
+LANE_FN V v_split(V x, V *e) {
+    int32_t i;
+    memcpy(&i, &x, 4);
+    i -= 0x3F3504F3;
+    *e = (float)(i >> 23);
+    i = (i & 0x7FFFFF) + 0x3F3504F3;
+    memcpy(&x, &i, 4);
+    return x;
+}
+LANE_FN M v_odd(V t) {
+    uint32_t u;
+    memcpy(&u, &t, 4);
+    return (int)(u & 1);
+}
+LANE_FN V v_flip(V a, V t) {
+    uint32_t u;
+    memcpy(&u, &t, 4);
+    return u & 2 ? -a : a;
+}
 LANE_SCALAR_FN double d_mul(double a, double b) { return a * b; }
 LANE_SCALAR_FN double d_sub(double a, double b) { return a - b; }
 LANE_SCALAR_FN double d_div(double a, double b) { return a / b; }

@@ -30,3 +30,11 @@ for p in (0.2,0.23,0.25,0.28,0.3,0.35,):
   for d in (5,6,7):
     A=np.vander(t,d+1,increasing=True)*t[:,None]
     c,e=wlsq(A, s, 1/s,200); print("Q",p,d,e,[float(np.float32(v)) for v in c])
+# sin(r) = r + r z S(z), cos(r) = 1 - z/2 + z^2 C(z), z = r^2, |r| <= pi/4 (kernels/ops.h)
+r=np.pi/4*1.001*(np.cos(np.pi*(np.arange(n)+.5)/n)+1)/2+2e-3; z=r*r
+c,e=wlsq(np.vander(z,3,increasing=True), (np.sin(r)/r-1)/z, z*r/np.sin(r)); print("sin",2,e,[float(np.float32(v)) for v in c])
+c,e=wlsq(np.vander(z,3,increasing=True), (np.cos(r)-1+z/2)/z**2, z**2/np.cos(r)); print("cos",2,e,[float(np.float32(v)) for v in c])
+# log(1+f) = f - f^2/2 + f^3 P(f) on [sqrt(1/2)-1, sqrt(2)-1]
+f=(np.sqrt(.5)-1)+(np.sqrt(2)-np.sqrt(.5))*(np.cos(np.pi*(np.arange(n)+.5)/n)+1)/2; f=f[np.abs(f)>1e-2]
+for d in (6,7,8):
+    c,e=wlsq(np.vander(f,d+1,increasing=True), (np.log1p(f)-f+f*f/2)/f**3, f**3/np.log1p(f)); print("log",d,e,[float(np.float32(v)) for v in c])
