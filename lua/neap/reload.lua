@@ -55,7 +55,7 @@ function Reload.new(opts)
             local verdict = json.decode(text)
             finish(self, verdict.good)
             self.last = verdict.last
-            if self.told then self.told(verdict.good, verdict.message) end
+            if self.told and verdict.message then self.told(verdict.good, verdict.message) end
         end)
         worker.on("reload.built", function(text)
             local answer = json.decode(text)
@@ -85,12 +85,18 @@ end
 --- the error. Waits; a second call waits for the first.
 ---@return boolean ok
 ---@return string message
-function Reload:now()
+---@param still? fun(): boolean asked before the new version is put in force: are the files still what was read?
+function Reload:now(still)
     return self.lock:with(function()
         local started = task.now()
         self.round = self.round + 1
         local good, why = build(self)
         if good then good, why = others_build(self) end
+        if still and not still() then -- somebody is writing: what was read may be half of it
+            finish(self, false)
+            if self.workers > 1 then worker.send("all", "reload.finish", json.encode({last = self.last})) end
+            return false, "the files change at this moment"
+        end
         local ms = (task.now() - started) * 1e3
         self.last = {ok = good, error = why, at = os.time(), count = self.last.count + (good and 1 or 0)}
         local message = good and ("reloaded in %.0f ms, version %d"):format(ms, self.last.count + 1) or why
@@ -126,13 +132,18 @@ function Reload:watch()
         local seen, pending = contents(self.files()), nil
         while true do
             task.sleep(0.5)
-            local now = contents(self.files())
+            local files = self.files()
+            local now = contents(files)
             if now == seen then
                 pending = nil
             elseif now == pending then
                 pending = nil
-                self:now()
-                seen = contents(self.files())
+                local quiet = true
+                self:now(function()
+                    quiet = contents(files) == now
+                    return quiet
+                end)
+                if quiet then seen = contents(self.files()) end -- a new version may have other files
             else
                 pending = now
             end
