@@ -79,19 +79,19 @@ describe("a running server", function()
             local stop = load_with(4, url)
             local settled
             local failed
-            for n = 1, 100 do
+            for n = 1, 160 do
                 edit(n)
                 local answer = client:ask {op = "reload"}
                 failed = failed or not answer.ok and answer.message or nil
-                if n == 30 then settled = rss_kb(p.pid) end -- caches and pools are filled by then
+                if n == 60 then settled = rss_kb(p.pid) end -- caches and pools are filled by then
             end
             local good, bad = stop()
             assert.is_nil(failed)
             assert.same({}, bad)
             assert.is_true(good > 100)
             local now = rss_kb(p.pid)
-            assert.is_true(sanitized(p.pid) or now <= settled * 1.05, ("%d KiB after 30 reloads, %d KiB after 100"):format(settled, now))
-            for _ = 1, 20 do assert.equal(100, http.request({url = url .. "/hello"}):json().version) end
+            assert.is_true(sanitized(p.pid) or now <= settled * 1.05, ("%d KiB after 60 reloads, %d KiB after 160"):format(settled, now))
+            for _ = 1, 20 do assert.equal(160, http.request({url = url .. "/hello"}):json().version) end
         end)
     end
 
