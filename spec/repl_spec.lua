@@ -178,6 +178,19 @@ describe("neap repl in a pipe", function()
         assert.is_truthy(piped("for i = 1, 3 do\n"):find("rc=1\n$"))
     end)
 
+    it("lets timers run while nothing comes, and answers before the pipe is closed", function()
+        local process = require "neap.process"
+        local p <close> = process.spawn {NEAP, "repl", stdin = "pipe", stdout = "pipe", stderr = "stdout"}
+        p:write "1 + 1\n"
+        assert.are.equal("2", p:line(10))
+        p:write "x = task.after(0.01, function() print 'from the timer' end)\n"
+        assert.are.equal("from the timer", p:line(10))
+        p:write "'no newline at the end'"
+        p:close_stdin()
+        assert.are.equal('"no newline at the end"', p:line(10))
+        assert.are.equal(0, (p:wait(10)))
+    end)
+
     it("waits in a line like any task", function()
         assert.are.equal('"done"\nrc=0\n', piped("task.sleep(0.001) or 'done'\n"))
     end)

@@ -152,6 +152,7 @@ describe("neap.tensor", function()
         assert.is_truthy(text:find("tensor f32 %[1000 x 1000%] cpu"))
         local _, lines = text:gsub("\n", "")
         assert.is_true(lines <= 60)
+        assert.are.equal("      1 -22.5\n    333     4", (tostring(tensor {{1, -22.5}, {333, 4}}):match("\n(.*)$")))
     end)
 
     it("lets the collector see its memory", function()

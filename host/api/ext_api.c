@@ -1,4 +1,5 @@
 /* ext_api.c: the table of host/include/neap_ext.h: rt.h's waits for C modules of rocks, and two ready-made ones (a descriptor, work on a thread). */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <uv.h>
 #include <neap_ext.h>
@@ -35,7 +36,8 @@ static int x_wait_fd(lua_State *L, const char *what, int fd, int write, double t
     rt_wait *w = wait_new(L, what, timeout);
     fd_wait *f = calloc(1, sizeof *f);
     if (!f) return err_code(L, NEAP_ERR_MEMORY, "%s", what);
-    int rc = uv_poll_init(rt_loop(rt_of(L)), &f->poll, fd);
+    int flags = fcntl(fd, F_GETFL), rc = uv_poll_init(rt_loop(rt_of(L)), &f->poll, fd);
+    if (flags >= 0) fcntl(fd, F_SETFL, flags); /* libuv makes it non-blocking, also for the other programs that have it open */
     if (rc) {
         free(f);
         rt_error e = {"io", 0, -1, 1};

@@ -3,12 +3,15 @@
 
    The poll callback only reads bytes; keys are worked off in the waiting task, because Lua answers between them. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <neap_ext.h>
 #include "host/buf.h"
 #include "host/edit.h"
 #include "host/api/rt_internal.h"
@@ -174,7 +177,8 @@ static int read_more(lua_State *L, editor *ed) {
     if (!ed->poll) {
         uv_poll_t *poll = calloc(1, sizeof *poll);
         if (!poll) return err_code(L, NEAP_ERR_MEMORY, "neap.edit");
-        int rc = uv_poll_init(rt_loop(ed->R), poll, ed->in);
+        int flags = fcntl(ed->in, F_GETFL), rc = uv_poll_init(rt_loop(ed->R), poll, ed->in);
+        if (flags >= 0) fcntl(ed->in, F_SETFL, flags); /* libuv makes the terminal non-blocking, for everybody who has it open */
         if (rc) {
             free(poll);
             return luaL_error(L, "neap.edit: cannot watch the terminal: %s", uv_strerror(rc));
@@ -266,6 +270,27 @@ static int l_entries(lua_State *L) { /* entries() -> list, oldest first */
     return 1;
 }
 
+/* ---- standard input that is no terminal ----------------------------------------------------------------------------- */
+static int can_wait(int fd) { /* a pipe or socket; a file is always ready, and epoll refuses it */
+    struct stat st;
+    return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd));
+}
+
+static int input_ready(lua_State *L, int status, lua_KContext ctx) {
+    char chunk[4096];
+    ssize_t n;
+    do n = read(0, chunk, sizeof chunk);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0) return 0;
+    lua_pushlstring(L, chunk, (size_t)n);
+    return 1;
+}
+
+static int l_input(lua_State *L) { /* input() -> what has come on standard input, at least a byte; nil at its end. Waits. */
+    if (!can_wait(0)) return input_ready(L, LUA_OK, 0);
+    return neap_ext(L)->wait_fd(L, "standard input", 0, 0, -1, input_ready);
+}
+
 /* ---- the terminal --------------------------------------------------------------------------------------------------- */
 static int l_isatty(lua_State *L) {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
@@ -305,7 +330,8 @@ static int l_suspend(lua_State *L) { /* ^Z: stops the process; returns when it g
 
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_edit(lua_State *L) {
-    static const luaL_Reg fns[] = {{"new", l_new}, {"isatty", l_isatty}, {"size", l_size}, {"interrupts", l_interrupts}, {NULL, NULL}};
+    static const luaL_Reg fns[] = {{"new", l_new},     {"isatty", l_isatty}, {"size", l_size}, {"interrupts", l_interrupts},
+                                   {"input", l_input}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"start", l_start},       {"event", l_event},     {"newline", l_newline}, {"finish", l_finish},
                                        {"abandon", l_abandon},   {"hide", l_hide},       {"show", l_show},       {"set", l_set},
                                        {"complete", l_complete}, {"history", l_history}, {"entries", l_entries}, {"resize", l_resize},

@@ -144,20 +144,34 @@ static int tensor_m_to_string(lua_State *L) {
     return 1;
 }
 
-/* One row (or vector) in short: at most eight numbers. */
-static void show_row(luaL_Buffer *b, const neap_tensor *t, int64_t at, int64_t n, int64_t step) {
-    char text[48];
-    luaL_addstring(b, "  ");
-    for (int64_t i = 0; i < n; i++) {
-        if (n > 8 && i == 4) {
-            luaL_addstring(b, "... ");
-            i = n - 3;
-        }
-        if (t->dtype <= NEAP_I64) snprintf(text, sizeof text, "%lld ", (long long)neap_tensor_get_int(t, at + i * step));
-        else snprintf(text, sizeof text, "%.5g ", neap_tensor_get(t, at + i * step));
-        luaL_addstring(b, text);
+/* At most eight of n are shown: the one after i. */
+static int64_t next_shown(int64_t i, int64_t n) { return n > 8 && i == 3 ? n - 3 : i + 1; }
+
+static int show_number(char *text, size_t size, const neap_tensor *t, int64_t at) {
+    if (t->dtype <= NEAP_I64) return snprintf(text, size, "%lld", (long long)neap_tensor_get_int(t, at));
+    return snprintf(text, size, "%.5g", neap_tensor_get(t, at));
+}
+
+/* One row (or vector) in short, each number right-aligned in so many columns. */
+static void show_row(luaL_Buffer *b, const neap_tensor *t, int64_t at, int64_t n, int64_t step, int width) {
+    char text[48], padded[64];
+    luaL_addstring(b, "\n ");
+    for (int64_t i = 0; i < n; i = next_shown(i, n)) {
+        show_number(text, sizeof text, t, at + i * step);
+        snprintf(padded, sizeof padded, " %*s%s", width, text, n > 8 && i == 3 ? " ..." : "");
+        luaL_addstring(b, padded);
     }
-    luaL_addchar(b, '\n');
+}
+
+static int widest(const neap_tensor *t) { /* of the numbers of a matrix that are shown */
+    char text[48];
+    int width = 0;
+    for (int64_t r = 0; r < t->shape[0]; r = next_shown(r, t->shape[0]))
+        for (int64_t i = 0; i < t->shape[1]; i = next_shown(i, t->shape[1])) {
+            int n = show_number(text, sizeof text, t, t->offset + r * t->stride[0] + i * t->stride[1]);
+            if (n > width) width = n;
+        }
+    return width;
 }
 
 static int tensor_mt_tostring(lua_State *L) {
@@ -175,17 +189,15 @@ static int tensor_mt_tostring(lua_State *L) {
         snprintf(text, sizeof text, "  min %.5g, mean %.5g, max %.5g", lo, mean, hi);
         luaL_addstring(&b, text);
     }
-    luaL_addchar(&b, '\n');
-    if (t->dims == 0) show_row(&b, t, t->offset, 1, 1);
-    else if (t->dims == 1) show_row(&b, t, t->offset, t->shape[0], t->stride[0]);
-    else if (t->dims == 2)
-        for (int64_t i = 0; i < t->shape[0]; i++) {
-            if (t->shape[0] > 8 && i == 4) {
-                luaL_addstring(&b, "  ...\n");
-                i = t->shape[0] - 3;
-            }
-            show_row(&b, t, t->offset + i * t->stride[0], t->shape[1], t->stride[1]);
+    if (t->dims == 0) show_row(&b, t, t->offset, 1, 1, 0);
+    else if (t->dims == 1) show_row(&b, t, t->offset, t->shape[0], t->stride[0], 0);
+    else if (t->dims == 2) {
+        int width = widest(t);
+        for (int64_t r = 0; r < t->shape[0]; r = next_shown(r, t->shape[0])) {
+            show_row(&b, t, t->offset + r * t->stride[0], t->shape[1], t->stride[1], width);
+            if (t->shape[0] > 8 && r == 3) luaL_addstring(&b, "\n  ...");
         }
+    }
     luaL_pushresult(&b);
     return 1;
 }

@@ -18,6 +18,10 @@ function edit.size() end
 ---@param on boolean
 function edit.interrupts(on) end
 
+---What has come on standard input, at least a byte; nil at its end. Waits, while the loop goes on.
+---@return string?
+function edit.input() end
+
 ---An editor on standard input and output; raises where they are no terminal.
 ---@return neap.edit.editor
 function edit.new() end

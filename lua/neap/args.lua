@@ -90,18 +90,7 @@ local function show_default(v)
     return tostring(v)
 end
 
-local function wrap(text, width, indent)
-    local lines, line = {}, ""
-    for word in text:gmatch("%S+") do
-        if line ~= "" and #line + 1 + #word > width then
-            lines[#lines + 1], line = line, word
-        else
-            line = line == "" and word or line .. " " .. word
-        end
-    end
-    lines[#lines + 1] = line
-    return table.concat(lines, "\n" .. (" "):rep(indent))
-end
+local function wrap(text, width, indent) return table.concat(require("neap.term").wrap(text, width), "\n" .. (" "):rep(indent)) end
 
 --- The usage line: "usage: neap train [options] [sensor]".
 function args.usage(def)

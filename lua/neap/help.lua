@@ -134,6 +134,18 @@ function help.find(what)
     return nil, ends
 end
 
+--- The names that the definitions of a module list, as a set; `methods_only`: those called with a colon. For completion where an __index is a function.
+---@param module string "tensor"
+---@return table<string, boolean>
+function help.names(module, methods_only)
+    local names = {}
+    for _, entry in pairs(build()) do
+        local base, mark, name = entry.name:match("^([%w_.]+)([.:])([%w_]+)$")
+        if base == module and not entry.is_module and (mark == ":" or module == "redis" or not methods_only) then names[name] = true end
+    end
+    return names
+end
+
 -- ---- showing --------------------------------------------------------------------------------------------------------------
 local function first_sentence(doc)
     local text = table.concat(doc.text, " ")
@@ -163,7 +175,10 @@ function help.text(what, colour)
             math.min(#near, 6)) .. "?" or "")
     end
     local out = {term.paint(entry.name .. (entry.params or ""), "bold", colour)}
-    for _, line in ipairs(entry.doc.text) do out[#out + 1] = "  " .. line end
+    local width = math.max(40, (term.width() or 80) - 1)
+    for _, line in ipairs(entry.doc.text) do
+        for _, part in ipairs(term.columns(line) <= width - 2 and {line} or term.wrap(line, width - 2)) do out[#out + 1] = "  " .. part end
+    end
     local widest = 0
     for _, p in ipairs(entry.doc.params) do widest = math.max(widest, #p[1]) end
     for _, p in ipairs(entry.doc.params) do out[#out + 1] = "  " .. term.paint(term.pad(p[1], widest), "cyan", colour) .. "  " .. p[2] end

@@ -169,6 +169,7 @@ function Stream:comment(text) return self:write(": " .. tostring(text or ""):gsu
 -- ---- applications ---------------------------------------------------------------------------------------------------------------
 local App = {}
 App.__index = App
+local apps = setmetatable({}, {__mode = "k"})
 
 local APP_OPTIONS = {
     name = "string", max_body = "bytes", max_head = "bytes", max_bodies = "bytes", max_connections = "number", max_per_ip = "number",
@@ -186,9 +187,17 @@ local ROUTE_OPTIONS = {name = "string", summary = "string", max_body = "bytes", 
 function http.app(opts)
     opts = options("http.app", opts, APP_OPTIONS)
     opts.max_body = opts.max_body or 1024 ^ 2 // 1 | 0
-    local app = setmetatable({options = opts, list = {}, middleware = {}, names = {}, prefix = "", servers = {}}, App)
+    local app = setmetatable({options = opts, list = {}, middleware = {}, names = {}, prefix = ""}, App)
     app.core = core.app(opts.max_body)
+    apps[app] = true
     return app
+end
+
+--- The applications of this process.
+function http.apps()
+    local out = {}
+    for app in pairs(apps) do out[#out + 1] = app end
+    return out
 end
 
 -- Callers put it in parentheses: a tail call would hide the frame that error levels count.

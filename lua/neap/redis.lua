@@ -304,9 +304,9 @@ for _, part in ipairs {"neap.redis_streams", "neap.redis_pubsub"} do
 end
 
 redis.try = setmetatable({}, {__index = function(t, name)
-    return function(first, ...)
-        if first == t then return redis.default().try[name](nil, ...) end
-        return redis.default().try[name](nil, first, ...)
+    return function(...)
+        if (...) == t then return redis.default().try[name](...) end
+        return redis.default().try[name](nil, ...)
     end
 end})
 
@@ -315,11 +315,11 @@ setmetatable(redis, {
     __index = function(t, name)
         if fields[name] then return fields[name](redis.default()) end
         if not (methods[name] or is_command(name)) then return nil end
-        local function call(first, ...)
+        local function call(...)
             local client = redis.default()
             local fn = methods[name] or find(client, name)
-            if first == t then return fn(client, ...) end
-            return fn(client, first, ...)
+            if (...) == t then return fn(client, select(2, ...)) end
+            return fn(client, ...)
         end
         rawset(t, name, call)
         return call

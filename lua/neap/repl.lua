@@ -180,10 +180,31 @@ local function edit_command(session)
 end
 
 -- ---- a pipe -----------------------------------------------------------------------------------------------------------
+-- The lines of standard input. Waiting for one turns the loop: timers and servers go on.
+local function input_lines()
+    local input = require("neap.edit").input
+    local held, ended = "", false
+    return function()
+        while true do
+            local line, rest = held:match("^([^\n]*)\n(.*)$")
+            if line then
+                held = rest
+                return line
+            end
+            if ended then
+                line, held = held, ""
+                return line ~= "" and line or nil
+            end
+            local more = input()
+            if more then held = held .. more else ended = true end
+        end
+    end
+end
+
 -- Chunks come line by line; no prompt; the first error ends it with exit code 1.
 local function from_pipe(backend)
     local pending
-    for line in io.lines() do
+    for line in input_lines() do
         local text = pending and pending .. "\n" .. line or line
         if backend:status(text) == "incomplete" then
             pending = text
@@ -191,6 +212,7 @@ local function from_pipe(backend)
             pending = nil
             if text:find("^%s*/q[uit]*%s*$") then return 0 end
             if not run_line(backend, text) then return 1 end
+            io.stdout:flush() -- whoever feeds the pipe may wait for the answer
         end
     end
     if pending and not run_line(backend, pending) then return 1 end

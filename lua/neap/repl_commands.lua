@@ -121,6 +121,26 @@ add("cancel", "task id", "cancels a task", function(session, rest)
     return false
 end)
 
+local function show_routes(session, app)
+    for _, r in ipairs(app:routes()) do
+        session:write(term.pad(r.method, 7), term.pad(r.path, 36), " ", r.summary or "", "  ", term.paint(r.where, "dim", session.colour), "\n")
+    end
+end
+
+add("routes", "[app]", "the routes of an application, or of all in this process, and where each is defined", function(session, rest)
+    local apps = require("neap.http").apps()
+    if rest ~= "" then
+        local app = value_of(session, rest, "routes")
+        if type(app) ~= "table" or not app.routes then
+            session:write("/routes needs an application, such as http.app() gives\n")
+            return false
+        end
+        apps = {app}
+    end
+    if #apps == 0 then session:write("there is no application in this process: app = http.app() makes one\n") end
+    for _, app in ipairs(apps) do show_routes(session, app) end
+end)
+
 add("plot", "value", "draws a list or tensor, or what neap.plot's line takes", function(session, rest)
     local value = value_of(session, rest, "plot")
     if value == nil then return false end
@@ -190,4 +210,4 @@ add("gc", "", "collects garbage and says what is left", function(session)
     session:write(("%.0f KiB of Lua memory, %.0f KiB freed\n"):format(collectgarbage("count"), before - collectgarbage("count")))
 end)
 
-return commands
+return setmetatable(commands, {__index = {show_routes = show_routes}}) -- pairs() sees the commands only

@@ -214,7 +214,16 @@ local KEYWORDS = {"and", "break", "do", "else", "elseif", "end", "false", "for",
     "or",
                   "repeat", "return", "then", "true", "until", "while"}
 
--- What can follow value. or value: as a set of names; looks through __index tables, calls nothing.
+-- The module whose definitions list the fields of a value: a loaded module's table, or a userdata such as a tensor.
+local function module_of(value, mt)
+    if type(mt.__name) == "string" then return mt.__name:match("^neap%.([%a_]+)") end
+    for path, module in pairs(package.loaded) do
+        if module == value then return path:match("^neap%.(.+)$") end
+    end
+end
+
+-- What can follow value. or value: as a set of names; looks through __index tables, calls nothing. Where __index is a function, the definitions
+-- that feed help know the names.
 local function fields_of(value, methods_only)
     local names, seen = {}, 0
     while value ~= nil and seen < 8 do
@@ -228,8 +237,10 @@ local function fields_of(value, methods_only)
             end
         end
         local mt = debug.getmetatable(value)
-        value = type(mt) == "table" and rawget(mt, "__index") or nil
-        if type(value) ~= "table" then value = nil end
+        local index = type(mt) == "table" and rawget(mt, "__index") or nil
+        local module = type(index) == "function" and module_of(value, mt)
+        for name in pairs(module and require("neap.help").names(module, methods_only) or {}) do names[name] = true end
+        value = type(index) == "table" and index or nil
     end
     return names
 end

@@ -8,9 +8,7 @@ return function(here)
     local commands = {}
 
     commands.routes = {help = "the routes, and where each is defined", run = function(session)
-        for _, r in ipairs(here.version.app:routes()) do
-            session:write(term.pad(r.method, 7), term.pad(r.path, 36), " ", r.summary or "", "  ", term.paint(r.where, "dim", session.colour), "\n")
-        end
+        require("neap.repl_commands").show_routes(session, here.version.app)
     end}
 
     commands.sensors = {args = "[part of a name]", help = "the sensors, their newest value and state", run = function(session, rest)

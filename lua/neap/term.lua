@@ -127,6 +127,21 @@ function term.pad(text, width, left)
     return left and blanks .. text or text .. blanks
 end
 
+--- A text as lines of at most `width` columns, broken at blanks. A longer word has a line of its own.
+---@return string[]
+function term.wrap(text, width)
+    local lines, line = {}, text:match("^%s*")
+    local empty = true
+    for word in text:gmatch("%S+") do
+        if not empty and term.columns(line) + 1 + term.columns(word) > width then
+            lines[#lines + 1], line, empty = line, "", true
+        end
+        line, empty = line .. (empty and "" or " ") .. word, false
+    end
+    lines[#lines + 1] = line
+    return lines
+end
+
 --- `text` cut to `width` columns, the last one an ellipsis when something was cut. Colours are dropped from a text that is cut.
 function term.clip(text, width)
     if term.columns(text) <= width then return text end
