@@ -4,6 +4,9 @@
 BUILD="gcc libc6-dev binutils make pkg-config liblua5.4-dev libhiredis-dev libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev zlib1g-dev lua-cjson redis-server"
 TEST="lua-busted curl python3 procps lua5.4 luarocks"
 CLIENTS="openssl influxdb-client python3-influxdb collectd-core libyajl2" # their specs are left out without them
+# Prometheus' package starts a server wherever services are started: only a container gets it from here.
+[ "$(id -u)" = 0 ] && [ ! -d /run/systemd/system ] && CLIENTS="$CLIENTS prometheus"
+NPM_CLIENT=@influxdata/influxdb-client@1.35.0
 
 case "$1" in
 test) want="$BUILD $TEST" extra=$CLIENTS ;;
@@ -19,6 +22,17 @@ absent() { # those of the packages that are not installed
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || printf ' %s' "$p"
     done
 }
+npm_client() { # the one client that npm has; it goes into build/npm, and nothing of it is run
+    [ "$1" = test ] || return 0
+    [ -d "build/npm/node_modules/${NPM_CLIENT%@*}" ] && return 0
+    if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
+        echo "neap: the spec of ${NPM_CLIENT%@*} is left out: node and npm are not installed"
+    elif ! timeout 60 npm install --prefix build/npm --no-save --no-audit --no-fund --ignore-scripts --fetch-retries=0 --fetch-timeout=10000 \
+        "$NPM_CLIENT" >/dev/null 2>&1; then
+        echo "neap: the spec of ${NPM_CLIENT%@*} is left out: npm cannot get it here"
+    fi
+}
+npm_client "$1"
 # shellcheck disable=SC2086
 missing=$(absent $want) extra=$(absent $extra)
 [ -z "$missing$extra" ] && exit 0

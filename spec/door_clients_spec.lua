@@ -1,6 +1,6 @@
 -- The server's door as real clients meet it: tokens in each client's own form, TLS, the refusal to start open to all. A client that is not
--- installed (Debian: python3-influxdb, collectd-core with libyajl2, prometheus for promtool; npm: @influxdata/influxdb-client, found through
--- NODE_PATH) leaves its spec out.
+-- installed (Debian: python3-influxdb, collectd-core with libyajl2, prometheus with promtool; npm: @influxdata/influxdb-client, which
+-- scripts/setup.sh puts under build/npm) leaves its spec out.
 local helper = require "spec.helper"
 local process = require "neap.process"
 
@@ -9,6 +9,8 @@ local function installed(command) return os.execute(command .. " >/dev/null 2>&1
 local function it_with(command, title, body)
     if installed(command) then it(title, body) else pending(title .. " (not installed)", function() end) end
 end
+
+local NODE <const> = 'NODE_PATH="build/npm/node_modules:$NODE_PATH"'
 
 describe("the server's door", function()
     local dir, data, server, url, token
@@ -201,6 +203,32 @@ describe("the server's door", function()
         assert.equal(0, (p:wait(10)))
     end)
 
+    it_with("prometheus --version", "is scraped by Prometheus itself, which shows its token", function()
+        start "--auth"
+        curl("-H", "Authorization: Token " .. token, "-d", '{"oven":1}', url .. "/receive")
+        local reader = new_token("prometheus", "--only", "read")
+        helper.write(dir .. "/p.yml", ([[
+global: {scrape_interval: 200ms, scrape_timeout: 200ms}
+scrape_configs:
+  - job_name: neap
+    authorization: {type: Bearer, credentials: %s}
+    static_configs: [{targets: ["%s"]}]
+]]):format(reader, url:match "//(.*)"))
+        local probe = require("neap.http").app {}:listen {host = "127.0.0.1", port = 0} -- a port that is free
+        local at = "http://127.0.0.1:" .. probe:port()
+        probe:close()
+        local p = process.spawn {"prometheus", "--config.file", dir .. "/p.yml", "--storage.tsdb.path", dir .. "/tsdb", "--web.listen-address",
+            at:match "//(.*)", stdout = "null", stderr = "null"}
+        local seen
+        helper.eventually(function()
+            seen = curl(at .. "/api/v1/query?query=neap_readings_total")
+            return seen:find('"1"%]', 1) or p:wait(0)
+        end, 30)
+        p:kill "TERM"
+        p:wait(10)
+        assert.matches('"job":"neap"', seen, 1, true)
+    end)
+
     it_with("/usr/bin/python3 -c 'import influxdb'", "lets python3-influxdb in by its password, and tells it when that is wrong", function()
         start "--auth"
         helper.write(dir .. "/c.py", [[
@@ -224,7 +252,7 @@ print("fine")
         assert.equal(210.5, latest "oven")
     end)
 
-    it_with([[node -e 'require("@influxdata/influxdb-client")']], "lets @influxdata/influxdb-client in, and names it the bad line", function()
+    it_with(NODE .. [[ node -e 'require("@influxdata/influxdb-client")']], "lets @influxdata/influxdb-client in, and names it the bad line", function()
         start "--auth"
         helper.write(dir .. "/c.js", [==[
 const {InfluxDB, Point} = require("@influxdata/influxdb-client");
@@ -249,7 +277,7 @@ async function main() {
 }
 main().catch(e => { console.log(String(e)); process.exit(1); });
 ]==])
-        assert.equal("fine\n", process.run {"node", dir .. "/c.js", url, token, stderr = "stdout"})
+        assert.equal("fine\n", process.run {"sh", "-c", NODE .. ' exec node "$@"', "sh", dir .. "/c.js", url, token, stderr = "stdout"})
         assert.equal(99, latest "oven,room=a b.t")
         assert.equal(1, latest "good.v")
     end)
