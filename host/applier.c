@@ -181,6 +181,12 @@ static void on_position(void *ud, int status, neap_reply *r) {
     uint64_t at = a->stored ? strtoull(r->str, NULL, 10) : logs[i].first;
     neap_reply_free(r);
     bool lost = !a->stored && logs[i].first > 0 && logs[i].first != logs[i].end;
+    if (at > logs[i].end && logs[i].loose && !logs[i].own) { /* Redis' disk was ahead of this one: nothing of the log is left to apply */
+        applier_say(a, a->status.state,
+                    "a power cut took the end of the journal %s, which did not wait for the disk: Redis has it up to %llu, it ends at %llu", a->uuid,
+                    (unsigned long long)at, (unsigned long long)logs[i].end);
+        at = logs[i].end;
+    }
     if (at > logs[i].end || at < logs[i].first || lost) {
         applier_say(a, NEAP_APPLIER_STOPPED,
                     "Redis has position %s%llu of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until "

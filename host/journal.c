@@ -90,6 +90,7 @@ static int adopt_logs(neap_journal *j, uint32_t *highest, char *why, size_t why_
             break;
         }
         int held = lock_log(g);
+        g->loose = held == 0 && lseek(g->lock_fd, 0, SEEK_END) > 0;
         if (held == 0) {
             err = journal_recover(g);
             if (!err && g->end == g->released) journal_free_log(g, true); /* nothing in it */
@@ -119,8 +120,10 @@ static int make_own_log(neap_journal *j, uint32_t sequence, char *why, size_t wh
     jlog *g = make_log(j->path, sequence, uuid);
     if (!g) return NEAP_ERR_MEMORY;
     g->own = true;
+    g->loose = j->loose;
     int err = 0;
     if (mkdir(g->dir, 0700) || lock_log(g)) err = explain(why, why_size, "cannot make the journal %s", g->dir);
+    if (!err && g->loose && write(g->lock_fd, "loose\n", 6) != 6) err = explain(why, why_size, "cannot write in the journal %s", g->dir);
     if (!err) err = add_log(j, g);
     if (err) journal_free_log(g, true);
     return err;
@@ -163,6 +166,8 @@ static int open_new(const neap_journal_opts *o, const char *path, neap_journal *
     j->last = &j->first;
     j->max_bytes = o->max_bytes ? o->max_bytes : 1ull << 30;
     j->segment_bytes = o->segment_bytes ? o->segment_bytes : 16 << 20;
+    j->max_age_ms = o->max_age_ms ? o->max_age_ms : 24ull * 3600 * 1000;
+    j->loose = o->loose;
     int err = (j->path = strdup(path)) ? 0 : NEAP_ERR_MEMORY;
     if (!err) err = adopt_logs(j, &highest, why, why_size);
     if (!err) err = make_own_log(j, highest + 1, why, why_size);
@@ -215,7 +220,7 @@ size_t neap_journal_logs(neap_journal *j, neap_journal_log *out, size_t max) {
     size_t n = j->log_count;
     for (size_t i = 0; i < n && i < max; i++) {
         const jlog *g = j->logs[i];
-        out[i] = (neap_journal_log){.first = g->seg_count ? g->segs[0].start : g->end, .end = g->end, .own = g->own};
+        out[i] = (neap_journal_log){.first = g->seg_count ? g->segs[0].start : g->end, .end = g->end, .own = g->own, .loose = g->loose};
         memcpy(out[i].uuid, g->uuid, sizeof g->uuid);
     }
     pthread_mutex_unlock(&j->mutex);
@@ -250,5 +255,8 @@ void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out) {
     pthread_mutex_lock(&j->mutex);
     *out = j->stats;
     out->max_bytes = j->max_bytes;
+    out->max_age_ms = j->max_age_ms;
+    out->age_ms = journal_age_ms(j);
+    out->loose = j->loose;
     pthread_mutex_unlock(&j->mutex);
 }

@@ -31,6 +31,8 @@ typedef struct neap_journal_opts {
     const char *dir;        /* made if missing (0700) */
     uint64_t max_bytes;     /* bound on everything retained, older logs included; 0: 1 GiB */
     uint64_t segment_bytes; /* a new file from this size on; 0: 16 MiB */
+    uint64_t max_age_ms;    /* bound on how long the oldest record of the own log may wait to be applied; 0: 24 hours */
+    bool loose;             /* appended is written, not synced: it survives the process, but a power cut costs up to the last second or so */
 } neap_journal_opts;
 
 /* 0, or NEAP_ERR_* with a sentence in why. The options of the first opener in the process count. */
@@ -47,7 +49,8 @@ void neap_journal_detach(neap_journal_client *c);
 /* end: the position behind the record in this process' log. */
 typedef void (*neap_journal_cb)(void *ud, int status, uint64_t end);
 
-/* 0 and one callback later, or NEAP_ERR_FULL (bound reached), NEAP_ERR_INVALID (empty or too long), NEAP_ERR_MEMORY, NEAP_ERR_CLOSED and none. */
+/* 0 and one callback later, or NEAP_ERR_FULL (a bound reached: of bytes, or of age), NEAP_ERR_INVALID (empty or too long), NEAP_ERR_MEMORY,
+ * NEAP_ERR_CLOSED and none. */
 int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap_journal_cb cb, void *ud);
 
 /* Calls back once the applier has got to `end` in this process' log (at once, in the next turn, if it has), or the client is detached.
@@ -62,6 +65,7 @@ typedef struct neap_journal_log {
     char uuid[37];
     uint64_t first, end; /* positions: the oldest byte retained, the first byte not yet durable */
     bool own;            /* this process', which still grows */
+    bool loose;          /* it was written without waiting for the disk: a power cut may have taken what Redis already has */
 } neap_journal_log;
 
 /* Copies up to max logs, oldest first, own last; returns how many there are. */
@@ -104,7 +108,10 @@ const char *neap_journal_dir(const neap_journal *j);
 int64_t neap_journal_stamp(neap_journal *j, uint32_t n);
 
 typedef struct neap_journal_stats {
-    uint64_t records, bytes, commits, failures, refused; /* since the opening; refused: turned away at the bound */
+    uint64_t records, bytes, commits, failures, refused; /* since the opening; refused: turned away at a bound */
+    uint64_t refused_old;                                /* of them, so many because the oldest record waits for too long */
+    uint64_t age_ms, max_age_ms;                         /* for how long the oldest record has waited to be applied, to about a second */
+    bool loose;
     uint64_t retained, max_bytes, durable, applied;
     int last_errno; /* of the last failed write or sync; 0 when the one after it worked */
 } neap_journal_stats;

@@ -185,12 +185,14 @@ int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap
     int err = 0;
     pthread_mutex_lock(&j->mutex);
     size_t more = sizeof head + n;
+    bool old = j->mark_count && journal_age_ms(j) > j->max_age_ms;
     if (j->closing) err = NEAP_ERR_CLOSED;
-    else if (j->stats.retained + j->pending.len + more > j->max_bytes || j->pending.len + more > JOURNAL_PENDING_MAX + NEAP_JOURNAL_RECORD_MAX)
+    else if (old || j->stats.retained + j->pending.len + more > j->max_bytes || j->pending.len + more > JOURNAL_PENDING_MAX + NEAP_JOURNAL_RECORD_MAX)
         err = NEAP_ERR_FULL;
     else if (buf_reserve(&j->pending, more)) err = NEAP_ERR_MEMORY;
     if (err) {
         j->stats.refused += err == NEAP_ERR_FULL;
+        j->stats.refused_old += err == NEAP_ERR_FULL && old;
         pthread_mutex_unlock(&j->mutex);
         free(a);
         return err;
@@ -265,4 +267,25 @@ bool neap_journal_in_hurry(neap_journal *j) {
     bool hurry = j->hurry;
     pthread_mutex_unlock(&j->mutex);
     return hurry;
+}
+
+/* ---- age ------------------------------------------------------------------------------------------------------------- */
+
+void journal_mark(neap_journal *j, uint64_t pos) {
+    uint64_t now = uv_hrtime() / 1000000;
+    if (j->mark_count && now - j->marks[j->mark_count - 1].ms < 1000) return;
+    if (j->mark_count == JOURNAL_MARKS) { /* a long time behind: half of them will do */
+        for (size_t i = 1; i < JOURNAL_MARKS / 2; i++) j->marks[i] = j->marks[2 * i];
+        j->mark_count = JOURNAL_MARKS / 2;
+    }
+    j->marks[j->mark_count++] = (jmark){pos, now};
+}
+
+uint64_t journal_age_ms(neap_journal *j) {
+    size_t done = 0;
+    if (j->stats.applied >= j->stats.durable) done = j->mark_count;
+    while (done + 1 < j->mark_count && j->marks[done + 1].pos <= j->stats.applied) done++;
+    memmove(j->marks, j->marks + done, (j->mark_count - done) * sizeof *j->marks);
+    j->mark_count -= done;
+    return j->mark_count ? uv_hrtime() / 1000000 - j->marks[0].ms : 0;
 }

@@ -7,7 +7,8 @@
 enum {
     JOURNAL_HEAD = 64,        /* a segment begins with: magic, UUID, start position, CRC, zeros */
     JOURNAL_RECORD_HEAD = 12, /* a record with: magic, length, CRC */
-    JOURNAL_PENDING_MAX = 64 << 20
+    JOURNAL_PENDING_MAX = 64 << 20,
+    JOURNAL_MARKS = 128
 };
 #define JOURNAL_RECORD_MAGIC  0x314A524Eu /* "NRJ1" */
 #define JOURNAL_SEGMENT_MAGIC "NEAPJRN1"
@@ -25,6 +26,7 @@ typedef struct jlog {
     jsegment *segs;
     size_t seg_count, seg_cap;
     uint64_t end, released; /* released: nothing before it is needed */
+    bool loose;             /* its lock file says so: it is not empty */
     bool own, broken;       /* broken: the last segment must not be written to any more */
 } jlog;
 
@@ -39,11 +41,16 @@ typedef struct jappend {                        /* one append on its way */
     bool over, orphan; /* under the client's mutex. over: the writer is done with it. orphan: the client has gone, the writer frees it */
 } jappend;
 
+typedef struct jmark { /* what lies behind `pos` came at `ms` or later */
+    uint64_t pos, ms;
+} jmark;
+
 struct neap_journal {
     struct neap_journal *next; /* in the process' list of open journals */
     char *path;
     int openings;
-    uint64_t max_bytes, segment_bytes;
+    uint64_t max_bytes, segment_bytes, max_age_ms;
+    bool loose;
     pthread_t writer;
     pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t work;
@@ -56,6 +63,8 @@ struct neap_journal {
     void (*wake)(void *ud);
     void *wake_ud;
     int64_t last_stamp;
+    jmark marks[JOURNAL_MARKS]; /* from the oldest record that is not applied on, about a second apart */
+    size_t mark_count;
     neap_journal_stats stats;
 };
 
@@ -71,6 +80,8 @@ void journal_free_log(jlog *g, bool delete_files);
 int journal_add_segment(jlog *g, uint64_t start, uint64_t end, int fd);
 void journal_segment_path(const jlog *g, uint64_t start, char *out, size_t size);
 uint64_t journal_log_bytes(const jlog *g);
+void journal_mark(neap_journal *j, uint64_t pos); /* a record begins at pos; mutex held */
+uint64_t journal_age_ms(neap_journal *j);         /* mutex held */
 /* journal.c */
 void journal_client_done(neap_journal_client *c, jappend *a);
 #endif

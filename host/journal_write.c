@@ -91,12 +91,13 @@ static jsegment last_segment(neap_journal *j, const jlog *g) {
 static int commit(neap_journal *j, jlog *g, neap_buf *work) {
     jsegment s = last_segment(j, g);
     if (s.fd < 0 || g->broken || s.end - s.start >= j->segment_bytes) {
+        if (j->loose && s.fd >= 0 && !g->broken && fdatasync(s.fd)) return -1; /* no hole in the middle of a log */
         if (new_segment(j, g)) return -1;
         s = last_segment(j, g);
     }
     seal(g, work);
     off_t at = JOURNAL_HEAD + (off_t)(s.end - s.start);
-    if (write_all(s.fd, work->data, work->len, at) == 0 && fdatasync(s.fd) == 0) return 0;
+    if (write_all(s.fd, work->data, work->len, at) == 0 && (j->loose || fdatasync(s.fd) == 0)) return 0;
     int e = errno;
     /* After a failed sync nobody knows what is on disk: give the segment up at its last good byte. A reader stops there, because the next
        segment starts there; cutting the file only saves room. */
@@ -128,6 +129,7 @@ static void finish_group(neap_journal *j, jlog *g, const neap_buf *work, jappend
     if (failed) {
         j->stats.failures++;
     } else {
+        journal_mark(j, g->end);
         g->end += work->len;
         g->segs[g->seg_count - 1].end = g->end;
         j->stats.retained += work->len;
@@ -141,17 +143,48 @@ static void finish_group(neap_journal *j, jlog *g, const neap_buf *work, jappend
     journal_deliver(list);
 }
 
+/* Waits for work. A loose log is synced a second after it was written, so that a power cut costs no more than that. True: sync it now. */
+static bool wait_for_work(neap_journal *j, bool unsynced, const struct timespec *due) {
+    while (!j->pending.len && !j->closing) {
+        if (!unsynced) pthread_cond_wait(&j->work, &j->mutex);
+        else if (pthread_cond_timedwait(&j->work, &j->mutex, due) == ETIMEDOUT) return true;
+    }
+    return false;
+}
+
+static bool is_past(const struct timespec *due) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec > due->tv_sec || (now.tv_sec == due->tv_sec && now.tv_nsec >= due->tv_nsec);
+}
+
+/* A failure is told to nobody: who appended was promised no more. The next group's write will most likely fail too, and that is told. */
+static void sync_last(neap_journal *j) {
+    jsegment s = last_segment(j, journal_own(j));
+    if (s.fd >= 0 && fdatasync(s.fd)) {
+        pthread_mutex_lock(&j->mutex);
+        j->stats.last_errno = errno;
+        j->stats.failures++;
+        pthread_mutex_unlock(&j->mutex);
+    }
+}
+
 void *journal_writer(void *arg) {
     neap_journal *j = arg;
     sigset_t all;
     sigfillset(&all); /* signals are the main thread's; SIGXFSZ blocked turns a file size limit into EFBIG */
     pthread_sigmask(SIG_SETMASK, &all, NULL);
     neap_buf work = {0};
+    bool unsynced = false;
+    struct timespec due = {0};
     for (;;) {
         pthread_mutex_lock(&j->mutex);
-        while (!j->pending.len && !j->closing) pthread_cond_wait(&j->work, &j->mutex);
-        if (!j->pending.len) {
+        bool sync = wait_for_work(j, unsynced, &due);
+        if (sync || !j->pending.len) {
             pthread_mutex_unlock(&j->mutex);
+            if (unsynced) sync_last(j);
+            unsynced = false;
+            if (sync) continue;
             break;
         }
         neap_buf swap = work;
@@ -164,6 +197,18 @@ void *journal_writer(void *arg) {
         pthread_mutex_unlock(&j->mutex);
         int failed = commit(j, own, &work) ? errno : 0;
         finish_group(j, own, &work, list, failed);
+        if (j->loose && !failed) {
+            if (!unsynced) {
+                clock_gettime(CLOCK_REALTIME, &due);
+                due.tv_sec++;
+            } else if (is_past(&due)) {
+                sync_last(j);
+                unsynced = false;
+                buf_clear(&work);
+                continue;
+            }
+            unsynced = true;
+        }
         buf_clear(&work);
         if (work.cap > 4 << 20) buf_free(&work);
     }

@@ -22,6 +22,10 @@ local opt = args.parse {
         {"--time-limit", type = "duration", min = 0, default = 2.0, help = "a handler that computes for longer without waiting is stopped (0: never; a route's"
             .. " own: app:get(path, fn, {limit = 10}))"},
         {"--memory-limit", type = "bytes", default = 1 << 30, help = "what the Lua of a worker may hold (default 1GB)"},
+        {"--ack", choices = {"disk", "memory"}, default = "disk", help = "when 2xx is answered: once readings are on disk, or once the system has them"
+            .. " (faster; a power cut may cost the last seconds, a crash of neap nothing)"},
+        {"--journal-bytes", type = "bytes", default = 1 << 30, help = "how much the journal may keep for a Redis that is behind, before 503 (default 1GB)"},
+        {"--journal-age", type = "duration", min = 1, default = 86400.0, help = "and for how long the oldest reading may wait (default 24h)"},
         {"--most-sensors", type = "integer", min = 1, default = 10000, help = "how many sensors may register themselves"},
     },
     example = "neap serve --listen 127.0.0.1:5000 --data neap-data",

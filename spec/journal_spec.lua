@@ -1,6 +1,7 @@
 local decode = require "neap.decode"
 local helper = require "spec.helper"
 local journal = require "neap.journal"
+local process = require "neap.process"
 local redis = require "neap.redis"
 local server = require "spec.redis_server"
 local store = require "neap.store"
@@ -143,6 +144,47 @@ describe("the journal", function()
         assert.equal(1, j:stats().refused)
         apply()
         helper.eventually(function() return pcall(j.append_pairs, j, {"t"}, {t = pair}) end)
+    end)
+
+    it("refuses when the oldest reading has waited for Redis for too long, and takes again once Redis has caught up", function()
+        journal.close(j)
+        j = journal.open {dir = dir .. "/old", max_age = 1}
+        apply()
+        j:append_pairs({"t"}, {t = {1, 1}}, {visible = 5})
+        assert.equal(0, j:stats().age)
+        s:kill "STOP"
+        j:append_pairs({"t"}, {t = {2, 2}})
+        local taken, err = 1, nil
+        helper.eventually(function()
+            local ok
+            ok, err = pcall(j.append_pairs, j, {"t"}, {t = {taken + 2, 1}})
+            if ok then taken = taken + 1 end
+            return not ok
+        end, 10)
+        assert.same({"full", true}, {err.kind, err.retryable})
+        assert.same({1, 1}, {j:stats().refused, j:stats().refused_old})
+        assert.is_true(j:stats().age > 1)
+        s:kill "CONT"
+        helper.eventually(function() return pcall(j.append_pairs, j, {"t"}, {t = {taken + 2, 1}}, {visible = 5}) end, 10)
+        helper.eventually(function() return j:stats().age == 0 end)
+        assert.equal(taken + 2, #history "t")
+    end)
+
+    it("need not wait for the disk; then a log that a power cut has shortened is no contradiction", function()
+        for _, loose in ipairs {true, false} do
+            journal.close(j)
+            local at = dir .. (loose and "/loose" or "/strict")
+            j = journal.open {dir = at, loose = loose}
+            apply()
+            for i = 1, 10 do j:append_pairs({"t"}, {t = {i, i}}, {visible = 5}) end
+            assert.equal(loose, j:stats().loose)
+            journal.close(j)
+            process.run {"sh", "-c", ("for f in %s/*/*; do [ $(stat -c %%s $f) -gt 200 ] && truncate -s 200 $f; done; true"):format(at)}
+            j = journal.open {dir = at}
+            journal.apply(j, {redis = s.url, keys = store.journal_keys()})
+            helper.eventually(function() return j:stats().state == (loose and "running" or "stopped") end)
+        end
+        j:append_pairs({"t"}, {t = {11, 11}})
     end)
 
     it("is joined by a session, whose store then writes through it, but not on a Redis Cluster", function()

@@ -52,10 +52,14 @@ static lua_Integer int_field(lua_State *L, int idx, const char *name) {
     return n;
 }
 
-/* open{dir=, max_bytes=, segment_bytes=} */
+/* open{dir=, max_bytes=, segment_bytes=, max_age=, loose=} */
 static int journal_open(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     neap_journal_opts o = {.max_bytes = (uint64_t)int_field(L, 1, "max_bytes"), .segment_bytes = (uint64_t)int_field(L, 1, "segment_bytes")};
+    lua_getfield(L, 1, "max_age");
+    o.max_age_ms = (uint64_t)(luaL_optnumber(L, -1, 0) * 1000);
+    lua_getfield(L, 1, "loose");
+    o.loose = lua_toboolean(L, -1);
     lua_getfield(L, 1, "dir");
     o.dir = luaL_checkstring(L, -1);
     ujournal *u = lua_newuserdatauv(L, sizeof *u, 0);
@@ -280,12 +284,19 @@ static int journal_m_stats(lua_State *L) {
     ujournal *u = check_open(L);
     neap_journal_stats s;
     neap_journal_get_stats(u->j, &s);
-    lua_createtable(L, 0, 24);
+    lua_createtable(L, 0, 28);
     set_int(L, "records", s.records);
     set_int(L, "bytes", s.bytes);
     set_int(L, "commits", s.commits);
     set_int(L, "failures", s.failures);
     set_int(L, "refused", s.refused);
+    set_int(L, "refused_old", s.refused_old);
+    lua_pushnumber(L, (double)s.age_ms / 1000);
+    lua_setfield(L, -2, "age");
+    lua_pushnumber(L, (double)s.max_age_ms / 1000);
+    lua_setfield(L, -2, "max_age");
+    lua_pushboolean(L, s.loose);
+    lua_setfield(L, -2, "loose");
     set_int(L, "retained", s.retained);
     set_int(L, "max_bytes", s.max_bytes);
     set_int(L, "durable", s.durable);

@@ -53,7 +53,7 @@ function Journal:hurried() end
 ---@param opts table
 function Journal:apply(opts) end
 
----records, bytes, commits, failures, refused, retained, max_bytes, durable, applied, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
+---records, bytes, commits, failures, refused, refused_old, age and max_age (seconds), loose, retained, max_bytes, durable, applied, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
 ---"away", "stopped"), text, durability, store, unsaved, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes, behind
 ---@return table
 function Journal:stats() end

@@ -29,11 +29,12 @@ end
 local function check_journal(here, answer, degraded)
     local kept = here.journal_stats and here.journal_stats() or here.journal:stats()
     answer.redis.up = kept.live
-    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied}
+    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied, oldest = kept.age}
     local sentences, kinds = journal.degraded(kept)
     for i, text in ipairs(sentences) do degraded(kinds[i], text) end
     local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
-    return kept.error or full or nil
+    local old = kept.age > kept.max_age and ("the oldest reading has waited for Redis for %.0f s: the bound is %.0f s"):format(kept.age, kept.max_age)
+    return kept.error or full or old or nil
 end
 
 --- Without one they are refused when Redis is away.

@@ -4,7 +4,8 @@
 --     journal.apply(j, {redis = "unix:///run/redis.sock", keys = store.journal_keys()})   -- one of them
 --     local position, applied = j:append(batch, {visible = 0.2})           -- on disk now; `applied`: in Redis too
 --
--- Redis may be slow, frozen, full or away: readings are taken until the journal's bound (max_bytes), then refused with kind "full".
+-- Redis may be slow, frozen, full or away: readings are taken until one of the journal's bounds, of bytes (max_bytes) or of age (max_age: for how
+-- long the oldest may wait), then refused with kind "full".
 
 local core = require "neap.journal.core"
 local log = require("neap.log").module "journal"
@@ -13,11 +14,16 @@ local task = require "neap.task"
 
 local journal = {}
 
+local OLD_S <const> = 60 -- readings that wait for Redis for longer are worth a word in /health
+
 local watchers = setmetatable({}, {__mode = "k"}) -- journals that are applied here, to the timer that watches them
 
 ---@class neap.journal.open_options
 ---@field dir string made if missing
 ---@field max_bytes? integer bound on what is kept (default 1 GiB)
+---@field max_age? number bound on how many seconds the oldest reading may wait for Redis (default 24 hours)
+---@field loose? boolean append returns when the system has the readings, not when the disk has: they survive a kill -9, but a power cut may cost
+---the last second or two of what was accepted
 ---@field segment_bytes? integer size of a file (default 16 MiB)
 
 -- ---- what /metrics says: only the worker that applies counts, so that the sum over the workers is the truth ----
@@ -35,12 +41,14 @@ local function gauge(name, help, field)
     end)
 end
 gauge("neap_journal_retained_bytes", "Bytes that the journal keeps on disk.", "retained") -- before the counters: asked first, it brings them up to date
+gauge("neap_journal_oldest_seconds", "For how long the oldest reading that Redis does not have has waited.", "age")
 gauge("neap_journal_behind_bytes", "Bytes in the journal that Redis does not have yet.", "behind")
 
 local COUNTED <const> = {
     records = metric.counter("neap_journal_records_total", "Batches written to the journal."),
     failures = metric.counter("neap_journal_write_failures_total", "Groups of batches that the disk refused; their clients were told so."),
-    refused = metric.counter("neap_journal_refused_total", "Batches refused because the journal was at its bound."),
+    refused = metric.counter("neap_journal_refused_total", "Batches refused because the journal was at a bound, of bytes or of age."),
+    refused_old = metric.counter("neap_journal_refused_old_total", "Of them, those refused because the oldest reading waits for Redis for too long."),
     readings = metric.counter("neap_journal_applied_readings_total", "Readings moved from the journal into Redis."),
     duplicates = metric.counter("neap_journal_duplicate_readings_total", "Readings of batches that had come before, by their idempotency key."),
     dead = metric.counter("neap_journal_dead_readings_total", "Readings that Redis does not take: in the dead-letter stream."),
@@ -61,7 +69,7 @@ end
 ---@param opts neap.journal.open_options
 ---@return neap.journal.Journal
 function journal.open(opts)
-    local known = {dir = true, max_bytes = true, segment_bytes = true}
+    local known = {dir = true, max_bytes = true, segment_bytes = true, max_age = true, loose = true}
     for name in pairs(opts) do
         if not known[name] then error(("journal.open: unknown option '%s'"):format(name), 2) end
     end
@@ -199,13 +207,13 @@ end
 
 --- Makes a server's session durable: its store writes through the journal in the data directory. One worker applies it.
 ---@param here neap.Session
----@param opts {apply?: boolean, max_bytes?: integer}
+---@param opts {apply?: boolean, max_bytes?: integer, max_age?: number, loose?: boolean}
 function journal.join(here, opts)
     if not here.private and clustered(here.redis) then
         if opts.apply then log.warn "a Redis Cluster: readings go straight to it, without the journal; a 2xx is worth what the cluster's AOF is" end
         return
     end
-    here.journal = journal.open {dir = here.data .. "/journal", max_bytes = opts.max_bytes}
+    here.journal = journal.open {dir = here.data .. "/journal", max_bytes = opts.max_bytes, max_age = opts.max_age, loose = opts.loose}
     here.store:use_journal(here.journal)
     if opts.apply then
         -- The promise is the journal's now: our own Redis need not sync before each answer as well.
@@ -217,7 +225,12 @@ end
 --- What a 2xx means, in a sentence; class: Redis' own durability class.
 ---@param class string
 ---@return string
-function journal.promise(class)
+---@param loose? boolean
+function journal.promise(class, loose)
+    if loose then
+        return ("journal, written but not waited for the disk (--ack memory): a power cut may cost the last seconds; Redis takes it from there "
+            .. "(its own class: %s)"):format(class)
+    end
     return ("journal, synced before each answer: an acknowledged reading is on disk; Redis takes it from there (its own class: %s)"):format(class)
 end
 
@@ -253,6 +266,7 @@ function journal.degraded(j)
     if s.durability == "none" or s.durability == "rdb" then
         add("durability", "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again")
     end
+    if s.age > OLD_S then add("journal", ("the oldest reading that Redis does not have has waited for %.0f s"):format(s.age)) end
     if s.retained > s.max_bytes * 0.75 then add("journal", ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)) end
     if s.dead and s.dead > 0 then add("dead letters", ("%d readings went to the dead letters"):format(s.dead)) end
     if s.damaged_bytes and s.damaged_bytes > 0 then add("damage", ("%d bytes of the journal were damaged"):format(s.damaged_bytes)) end

@@ -77,7 +77,7 @@ local function furnish(here, opt, me, count)
         here.guard = guard.new {tokens = opt.guarded and tokens.open(here.data) or nil, rate = opt.rate_limit, shared = here.data}
     end
     here.durability = here.redis:durability()
-    if here.journal then here.durability.text = journal.promise(here.durability.class) end
+    if here.journal then here.durability.text = journal.promise(here.durability.class, here.journal:stats().loose) end
     here.rollup = rollup.new(here.store, {
         spec = function(name) return here.specs:get(name) end, mine = function(name) return scorer.owner(name, count) == me end,
         rest = function(took) return journal.rest(here.journal, took) end,

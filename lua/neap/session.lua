@@ -79,7 +79,9 @@ function session.open(opt, more)
     self.redis, self.private = redis.default(), not self.url
     self.socket = self.private and self.redis.socket or nil
     self.store = store.new(self.redis, {specs = self.specs, most_sensors = opt.most_sensors})
-    if more and (more.serve or more.worker) then journal.join(self, {apply = more.serve, max_bytes = opt.journal_bytes}) end
+    if more and (more.serve or more.worker) then
+        journal.join(self, {apply = more.serve, max_bytes = opt.journal_bytes, max_age = opt.journal_age, loose = opt.ack == "memory"})
+    end
     return setmetatable(self, {__index = session, __close = session.close})
 end
 
