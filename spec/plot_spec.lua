@@ -174,6 +174,48 @@ describe("plot", function()
         assert.is_true(top < 60) -- the spike reaches the top of the box
     end)
 
+    it("keeps title, names and notes within a narrow terminal", function()
+        for _, width in ipairs{16, 24, 40} do
+            local text = plot.loss{train = {1, .5, .3}, validation = {1, .6, .7}, best = 2, why = "no better for 2 epochs", width = width,
+                title = "a title that is longer than all of it", colour = false, unicode = true}
+            for _, line in ipairs(lines_of(text)) do assert.is_true(term.columns(line) <= math.max(width, 24), line) end
+        end
+    end)
+
+    it("says the unit at the y axis, and that there is nothing to draw", function()
+        assert.is_truthy(plot.line(with{y = {1, 2}, unit = "°C", width = 40}):find("°C\n", 1, true))
+        assert.is_truthy(plot.line(with{y = {0 / 0}, width = 40}):find("no values to draw", 1, true))
+        assert.is_falsy(plot.line(with{y = {0}, width = 40}):find("no values", 1, true))
+        local name = os.tmpname() .. ".svg"
+        plot.scatter{x = {1, 1, 1, 2}, y = {1, 1, 1, 2}, unit = "bar", file = name}
+        local f = assert(io.open(name))
+        local text = f:read("a")
+        f:close()
+        os.remove(name)
+        assert.is_truthy(text:find("rotate%(%-90 [^>]*>bar<"))
+        assert.are.equal(2, select(2, text:gsub("<circle", ""))) -- three points at one place are one
+    end)
+
+    it("tells lines apart without colour: the forecast and a second series are dashed", function()
+        local y, low = {}, {}
+        for i = 1, 60 do y[i], low[i] = 2, 1 end
+        local function dots(text)
+            local n = 0
+            for _, c in utf8.codes(text) do
+                if c > 0x2800 and c < 0x2900 then for _ in pairs(dots_of(utf8.char(c))) do n = n + 1 end end
+            end
+            return n
+        end
+        local opts = {ylim = {0, 3}, width = 60, height = 6, colour = false, unicode = true}
+        local function drawn(more)
+            for k, v in pairs(opts) do more[k] = v end
+            return dots(plot.line(more):match("\n(.*)$"))
+        end
+        local one = drawn{y = y}
+        local two = drawn{series = {{y = y}, {y = low}}}
+        assert.is_true(two > 1.4 * one and two < 1.6 * one)
+    end)
+
     it("takes a tensor for a list", function()
         local tensor = setmetatable({totable = function() return {1, 2, 3} end}, {})
         assert.are.equal(plot({1, 2, 3}, with{}), plot(tensor, with{}))

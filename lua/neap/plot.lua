@@ -30,8 +30,14 @@ local function numbers(v, what)
 end
 
 local function figure(opts, fields)
-    fields.title, fields.xlabel = opts.title, opts.xlabel
+    fields.title, fields.xlabel, fields.ylabel = opts.title, opts.xlabel, opts.ylabel or opts.unit
     fields.tracks, fields.notes = fields.tracks or {}, fields.notes or {}
+    for _, layer in ipairs(fields.layers) do
+        for _, v in ipairs(layer.y or {}) do
+            if v - v == 0 then return fields end
+        end
+    end
+    table.insert(fields.notes, 1, "no values to draw")
     return fields
 end
 
@@ -100,7 +106,7 @@ end
 
 --- A series over time. Fields of opts: y (or series = {{y=, name=}...}), x (seconds since 1970 show as times; default 1, 2, 3...),
 --- forecast, lower and upper (the band), flags and known (spans {from, to} in x, or one boolean a point), name, unit, title,
---- width, height, file, ylim, gap (longest distance in x that a line crosses; found out), colour, unicode, log (y axis).
+--- xlabel, ylabel, width, height, file, ylim, gap (longest distance in x that a line crosses; found out), colour, unicode, log (y axis).
 ---@param opts table
 ---@return string
 function plot.line(opts)
@@ -127,8 +133,7 @@ function plot.line(opts)
         local sx = s.x and numbers(s.x, "plot.line") or x
         local flags = i == 1 and inside(flagged, sx) or nil
         add({kind = "line", x = sx, y = y, colour = s.colour or COLOURS[(i - 1) % #COLOURS + 1], name = s.name or (#list == 1
-            and (opts.unit and "measured, " .. opts.unit or "measured") or nil),
-             flags = flags, gap = gap}, y)
+            and "measured" or nil), flags = flags, gap = gap, dash = i % 2 == 0}, y)
     end
     if opts.forecast then
         local f = numbers(opts.forecast, "plot.line")
@@ -169,7 +174,7 @@ function plot.loss(opts)
     for i, s in ipairs(series) do
         local y = {}
         for k, v in ipairs(s.y) do y[k] = log and (v > 0 and math.log(v, 10) or NAN) or v end
-        layers[i], ys[i] = {kind = "line", x = x, y = y, colour = COLOURS[i], name = s.name}, y
+        layers[i], ys[i] = {kind = "line", x = x, y = y, colour = COLOURS[i], name = s.name, dash = i == 2}, y
     end
     if opts.best then layers[#layers + 1] = {kind = "rule", at = opts.best + 0.0, colour = "yellow", name = "kept: epoch " .. opts.best} end
     local y0, y1 = axis.limits(ys, 0.03)
@@ -204,7 +209,7 @@ function plot.hist(values, opts)
         or "threshold"} end
     local notes = {}
     if out > 0 then notes[1] = ("%d values lie outside this range"):format(out) end
-    return finish(figure({title = opts.title, xlabel = opts.xlabel or opts.unit}, {xlim = {lo, hi}, ylim = {0.0, math.max(1, top)},
+    return finish(figure({title = opts.title, xlabel = opts.xlabel or opts.unit, ylabel = opts.ylabel}, {xlim = {lo, hi}, ylim = {0.0, math.max(1, top)},
         layers = layers, notes = notes}), opts)
 end
 

@@ -59,7 +59,7 @@ local draw = {}
 local function polyline(add, points, colour, width, extra)
     if #points == 1 then
         local x, y = points[1]:match("^(.-),(.+)$")
-        add(('<circle cx="%s" cy="%s" r="%s" fill="%s"/>'):format(x, y, width, colour))
+        add(('<circle cx="%s" cy="%s" r="%s" fill="%s"/>'):format(x, y, 2 * width, colour)) -- a point between two gaps
     else
         add(('<polyline points="%s" fill="none" stroke="%s" stroke-width="%s" stroke-linejoin="round"%s/>'):format(
             table.concat(points, " "), colour, width, extra or ""))
@@ -67,7 +67,7 @@ local function polyline(add, points, colour, width, extra)
 end
 
 function draw.line(add, _, layer, px, py)
-    local dash = layer.role == "forecast" and ' stroke-dasharray="5 3"' or ""
+    local dash = (layer.role == "forecast" or layer.dash) and ' stroke-dasharray="5 3"' or ""
     for _, run in ipairs(runs(layer, px, py)) do polyline(add, run, hex(layer.colour), 1.4, dash) end
     if not layer.flags then return end
     local function keep(i) return layer.flags[i] or layer.flags[i + 1] end
@@ -96,10 +96,15 @@ function draw.band(add, _, layer, px, py)
 end
 
 function draw.points(add, fig, layer, px, py)
+    local drawn = {} -- points of one pixel are one: a million do not make a file of 70 MB
     for i = 1, #layer.y do
         local x, y = layer.x[i], layer.y[i]
         if x == x and y == y and x >= fig.xlim[1] and x <= fig.xlim[2] then
-            add(('<circle cx="%s" cy="%s" r="2" fill="%s" fill-opacity="0.6"/>'):format(num(px(x)), num(py(y)), hex(layer.colour)))
+            local at = px(x) // 1 * 10000 + py(y) // 1
+            if not drawn[at] then
+                add(('<circle cx="%s" cy="%s" r="2" fill="%s" fill-opacity="0.6"/>'):format(num(px(x)), num(py(y)), hex(layer.colour)))
+            end
+            drawn[at] = true
         end
     end
 end
@@ -180,8 +185,13 @@ local function render(fig, opts)
         add(('<text class="tick" x="%d" y="%s" text-anchor="end" dy="4">%s</text>'):format(box.left - 6, y, escape(tick.label)))
     end
     for _, tick in ipairs((fig.xtime and axis.times or axis.numbers)(fig.xlim[1], fig.xlim[2], 8)) do
-        add(('<text class="tick" x="%s" y="%d" text-anchor="middle">%s</text>'):format(num(px(tick.at)), box.bottom + 16,
-            escape(tick.label)))
+        local half = 3.5 * (utf8.len(tick.label) or #tick.label) -- no label leaves the picture
+        add(('<text class="tick" x="%s" y="%d" text-anchor="middle">%s</text>'):format(
+            num(math.max(half + 2, math.min(width - half - 2, px(tick.at)))), box.bottom + 16, escape(tick.label)))
+    end
+    if fig.ylabel then
+        add(('<text class="tick" x="14" y="%d" text-anchor="middle" transform="rotate(-90 14 %d)">%s</text>'):format((box.top + box.bottom) // 2,
+            (box.top + box.bottom) // 2, escape(fig.ylabel)))
     end
     draw_spans(add, fig, px, box)
     for _, layer in ipairs(fig.layers) do draw[layer.kind](add, fig, layer, px, py, box) end

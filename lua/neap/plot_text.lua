@@ -7,6 +7,8 @@ local BIT = {[0] = {[0] = 0x01, 0x02, 0x04, 0x40}, {[0] = 0x08, 0x10, 0x20, 0x80
 local RANK = {band = 1, bars = 2, rule = 3, diagonal = 3, forecast = 4, line = 5, points = 6, flag = 7}
 local SIGN = {band = ":", bars = "#", rule = "|", diagonal = ".", forecast = "+", line = "*", points = "o", flag = "!"}
 
+local SYMBOL = {band = "⢕⢕", bars = "⣿⣿", rule = "⡇", diagonal = "⠒⠒", forecast = "⠒ ⠒", line = "⠒⠒", points = "⠂⠂"}
+
 local Canvas = {}
 Canvas.__index = Canvas
 
@@ -25,13 +27,14 @@ function Canvas:dot(x, y, rank, colour, sign)
     if rank >= (self.rank[cell] or 0) then self.rank[cell], self.colour[cell], self.sign[cell] = rank, colour, sign end
 end
 
--- A straight run of dots (Bresenham). Far ends are cut first so that a wild value costs nothing.
-function Canvas:stroke(x0, y0, x1, y1, rank, colour, sign)
+-- A straight run of dots (Bresenham), or of dashes where there are dots. Far ends are cut first so that a wild value costs nothing.
+function Canvas:stroke(x0, y0, x1, y1, rank, colour, sign, dash)
+    dash = dash and self.unicode
     y0, y1 = math.max(-9, math.min(self.h + 8, y0)), math.max(-9, math.min(self.h + 8, y1))
     local dx, dy = math.abs(x1 - x0), -math.abs(y1 - y0)
     local step_x, step_y, err = x0 < x1 and 1 or -1, y0 < y1 and 1 or -1, dx + dy
     while true do
-        self:dot(x0, y0, rank, colour, sign)
+        if not dash or x0 // 4 % 2 == 0 then self:dot(x0, y0, rank, colour, sign) end
         if x0 == x1 and y0 == y1 then return end
         local e2 = 2 * err
         if e2 >= dy then err, x0 = err + dy, x0 + step_x end
@@ -56,7 +59,9 @@ local draw = {}
 
 function draw.line(cv, fig, layer, px, py)
     local kind = layer.role == "forecast" and "forecast" or "line"
+    local dash = layer.dash or kind == "forecast"
     local last_x, last_y, last_at
+    local column, low, high, seen -- what a line has covered of the present column of dots: a million points cost no million strokes
     for i = 1, #layer.y do
         local x, y = layer.x[i], layer.y[i]
         if y ~= y or x ~= x or x < fig.xlim[1] or x > fig.xlim[2] then
@@ -67,9 +72,16 @@ function draw.line(cv, fig, layer, px, py)
             if flagged then rank, colour, sign = RANK.flag, "bold red", SIGN.flag end
             local cx, cy = px(x), py(y)
             if last_x and not (layer.gap and x - last_at > layer.gap) then
-                cv:stroke(last_x, last_y, cx, cy, rank, colour, sign)
+                if cx ~= column or last_x ~= column or cy < low or cy > high or rank ~= seen then
+                    cv:stroke(last_x, last_y, cx, cy, rank, colour, sign, dash)
+                end
             else
                 cv:dot(cx, cy, rank, colour, sign)
+            end
+            if cx == column and rank == seen and last_x then
+                low, high = math.min(low, cy), math.max(high, cy)
+            else
+                column, low, high, seen = cx, cy, cy, rank
             end
             last_x, last_y, last_at = cx, cy, x
         end
@@ -123,15 +135,23 @@ function draw.diagonal(cv, fig, layer, px, py)
 end
 
 -- ---- around the canvas ------------------------------------------------------------------------------------------------
-local function legend(fig, unicode, colour)
-    local parts = {}
+-- What the layers are, as lines of at most `width` columns.
+local function legend(fig, unicode, colour, width)
+    local lines, n = {}, 0
     for _, layer in ipairs(fig.layers) do
         if layer.name then
             local kind = layer.kind == "line" and layer.role == "forecast" and "forecast" or layer.kind
-            parts[#parts + 1] = term.paint(unicode and "⠒⠒" or SIGN[kind], layer.colour, colour) .. " " .. layer.name
+            local symbol = unicode and SYMBOL[layer.dash and "forecast" or kind] or SIGN[kind]
+            local item = term.paint(symbol, layer.colour, colour) .. " " .. layer.name
+            n = n + 1
+            if #lines > 0 and term.columns(lines[#lines]) + 3 + term.columns(item) <= width then
+                lines[#lines] = lines[#lines] .. "   " .. item
+            else
+                lines[#lines + 1] = item
+            end
         end
     end
-    return #parts > 1 and table.concat(parts, "   ") or nil
+    return n > 1 and lines or {}
 end
 
 -- One row of marks under the plot: where a span covers any part of a column there is a mark, so that a short one is never lost.
@@ -189,9 +209,9 @@ local function render(fig, opts)
 
     local out, labels = {}, {}
     local function dim(s) return term.paint(s, "dim", colour) end
-    if fig.title then out[#out + 1] = (" "):rep(left + 2) .. term.paint(fig.title, "bold", colour) end
-    local key = legend(fig, unicode, colour)
-    if key then out[#out + 1] = (" "):rep(left + 2) .. key end
+    if fig.title then out[#out + 1] = (" "):rep(left + 2) .. term.paint(term.clip(fig.title, columns), "bold", colour) end
+    for _, key in ipairs(legend(fig, unicode, colour, columns)) do out[#out + 1] = (" "):rep(left + 2) .. key end
+    if fig.ylabel then out[#out + 1] = dim(term.pad(term.clip(fig.ylabel, left + 2 + columns), left, true)) end
     for _, tick in ipairs(yticks) do labels[py(tick.at) // cv.sy] = tick.label end
     local bar, notch, corner, rule = unicode and "│" or "|", unicode and "┤" or "+", unicode and "└" or "+", unicode and "─" or "-"
     for r = 0, rows - 1 do
@@ -206,8 +226,10 @@ local function render(fig, opts)
     local xticks = (fig.xtime and axis.times or axis.numbers)(fig.xlim[1], fig.xlim[2], math.max(2, columns // 14))
     out[#out + 1] = dim(tick_row(xticks, px, cv.sx, columns, left + 2))
     local caption = fig.xlabel or fig.xtime and axis.span(fig.xlim[1], fig.xlim[2])
-    if caption then out[#out + 1] = (" "):rep(left + 2) .. dim(caption) end
-    for _, note in ipairs(fig.notes) do out[#out + 1] = (" "):rep(left + 2) .. note end
+    for _, line in ipairs(caption and term.wrap(caption, columns) or {}) do out[#out + 1] = (" "):rep(left + 2) .. dim(line) end
+    for _, note in ipairs(fig.notes) do
+        for _, line in ipairs(term.wrap(note, columns)) do out[#out + 1] = (" "):rep(left + 2) .. line end
+    end
     return table.concat(out, "\n")
 end
 
