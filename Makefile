@@ -214,8 +214,12 @@ $(BUILD)/libneap.so: $(OBJ)
 	$(Q)$(CC) -shared $(LDFLAGS) -o $@ $(OBJ) -llua5.4 $(filter-out -Wl$(,)-E -l:liblua5.4.a,$(PKG_LIBS))
 
 ## make dist         a tarball that runs on another x86-64 machine: binary, its libraries, CUDA backend if built, redis-server
-dist: build
+dist: $(BUILD)/dist/neap
 	@sh scripts/dist.sh $(BUILD) $(VERSION)
+$(BUILD)/dist/neap: $(BUILD)/neap
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(BUILD)/host/api/main.o -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
 
 ## make clean        remove build/
 clean:

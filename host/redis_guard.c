@@ -2,6 +2,7 @@
    dies, ends it when no user is left, and takes it along when killed. Apart from the host because users come and go while the
    server stays: PDEATHSIG of the process that happened to start it would end it under the others.
    Two threads: main forks and waits for redis-server; the other waits for the users' locks. */
+#include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -145,6 +146,13 @@ int neap_redis_guard_main(int argc, char **argv) {
     guard.dir = a[0];
     guard.socket = a[1];
     guard.exe = a[2];
+    static const char carried[] = "/libexec/redis-server"; /* its libraries are carried along too */
+    size_t len = strlen(guard.exe);
+    char libs[PATH_MAX];
+    if (len > sizeof carried && !strcmp(guard.exe + len - (sizeof carried - 1), carried)) {
+        snprintf(libs, sizeof libs, "%.*s/lib", (int)(len - (sizeof carried - 1)), guard.exe);
+        setenv("LD_LIBRARY_PATH", libs, 1);
+    }
     int report = atoi(a[3]);
     umask(077);
     if (chdir(guard.dir)) return 3;

@@ -1,5 +1,6 @@
 /* redis_private.c: entering and leaving the private redis-server's directory; see redis_server.h for the protocol. Blocking; runs on
    a pool thread, or at the very end on the loop's. */
+#include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -94,6 +95,17 @@ static int choose_socket(redis_private *p) {
     return 0;
 }
 
+/* `make dist` carries a redis-server along, as bin/../libexec/redis-server. */
+static bool beside_us(char *path, size_t size) {
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0) return false;
+    self[n] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = 0;
+    return snprintf(path, size, "%s/../libexec/redis-server", self) < (int)size && !access(path, X_OK);
+}
+
 static int find_redis(redis_private *p) {
     if (*p->redis_exe) return access(p->redis_exe, X_OK) ? fail(p, NEAP_ERR_IO, "cannot run %s: %s", p->redis_exe, strerror(errno)) : 0;
     const char *path = getenv("PATH");
@@ -102,6 +114,7 @@ static int find_redis(redis_private *p) {
     for (char *save = NULL, *d = strtok_r(all, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
         if (snprintf(p->redis_exe, sizeof p->redis_exe, "%s/redis-server", d) < (int)sizeof p->redis_exe && !access(p->redis_exe, X_OK)) return 0;
     }
+    if (beside_us(p->redis_exe, sizeof p->redis_exe)) return 0;
     *p->redis_exe = 0;
     return fail(p, NEAP_ERR_IO,
                 "without REDIS_URL or --redis neap starts its own redis-server, but none is installed: `apt-get install redis-server` "

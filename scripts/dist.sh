@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes build/neap-VERSION-linux-x86_64.tar.gz: neap, every library it needs beyond libc, the CUDA backend if it was built, and a redis-server (BSD
-# licence up to 7.2; a newer one is left out and said so). Usage: sh scripts/dist.sh BUILD VERSION
+# Makes BUILD/neap-VERSION-linux-x86_64.tar.gz: neap, every library it needs beyond libc, the CUDA backend if it was built, and a redis-server (BSD
+# licence up to 7.2; a newer one is left out and said so). BUILD/dist/neap is linked to find its libraries beside itself, so nothing but libc is asked
+# of the other machine. Usage: sh scripts/dist.sh BUILD VERSION
 set -e
 build=$1 name=neap-$2-linux-$(uname -m)
 out=$build/$name
@@ -11,7 +12,7 @@ copy_libs() { # everything but libc's own parts
         cp -Ln "$so" "$out/lib/" 2>/dev/null || true
     done
 }
-cp "$build/neap" "$out/libexec/neap"
+cp "$build/dist/neap" "$out/bin/neap"
 copy_libs "$build/neap"
 for dir in /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib; do # opened at run time
     [ -e "$dir/libcurl.so.4" ] && cp -L "$dir/libcurl.so.4" "$out/lib/" && copy_libs "$dir/libcurl.so.4" && break
@@ -29,18 +30,7 @@ case "$version" in
 "") echo "dist: no redis-server here: install one on the machine it goes to" ;;
 *) echo "dist: redis-server $version is not under the BSD licence: left out; install one on the machine it goes to" ;;
 esac
-cp LICENSE README.md "$out/" 2>/dev/null || cp LICENSE "$out/"
+cp LICENSE README.md "$out/"
 
-# A small launcher sets the library path for neap and for the redis-server that it starts.
-for program in neap redis-server; do
-    [ -f "$out/libexec/$program" ] || continue
-    cat >"$out/bin/$program" <<'LAUNCH'
-#!/bin/sh
-here=$(dirname "$(readlink -f "$0")")
-export LD_LIBRARY_PATH="$here/../lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" PATH="$PATH:$here"
-exec "$here/../libexec/$(basename "$0")" "$@"
-LAUNCH
-    chmod +x "$out/bin/$program"
-done
 tar -C "$build" -czf "$out.tar.gz" "$name"
 echo "dist: $out.tar.gz ($(du -h "$out.tar.gz" | cut -f1))"
