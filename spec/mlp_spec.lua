@@ -276,4 +276,22 @@ describe("neap.mlp", function()
         mlp({input = 2}):epoch(mlp.rows(tensor.zeros(3, 2), tensor.zeros(3)), {device = "auto"})
         raises("unknown device 'gpu'", function() mlp({input = 2}):epoch(mlp.rows(tensor.zeros(3, 2), tensor.zeros(3)), {device = "gpu"}) end)
     end)
+
+    it("counts a model's bytes with the tensors', so that the collector runs for models", function()
+        local tensor = require "neap.tensor"
+        collectgarbage() collectgarbage()
+        local before = tensor.live_bytes()
+        local one = mlp {input = 100, hidden = {1000}}
+        local each = tensor.live_bytes() - before
+        assert.is_true(each >= 3 * 4 * 101 * 1000)
+        local most = 0
+        for _ = 1, 400 do -- half a gigabyte, had nothing been collected
+            one = one:clone()
+            most = math.max(most, tensor.live_bytes())
+        end
+        assert.is_true(most < before + (160 << 20), most .. " bytes were held")
+        one = nil
+        collectgarbage() collectgarbage()
+        assert.equal(before, tensor.live_bytes())
+    end)
 end)

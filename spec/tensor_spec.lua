@@ -171,4 +171,25 @@ describe("neap.tensor", function()
         collectgarbage()
         assert.is_true(tensor.live_bytes() <= before)
     end)
+
+    it("lets other tasks run while a long product, reduction or sort is under way, and does it at once where Lua cannot wait", function()
+        local task = require "neap.task"
+        local ticks, going = 0, true
+        local ticker = task.spawn(function() while going do ticks = ticks + 1 task.sleep(0) end end)
+        local a, long = tensor.randn(700, 700, {seed = 1}), tensor.randn(300000, {seed = 2})
+        for name, work in pairs {
+            product = function() return a:matmul(a)[1][1] end, median = function() return long:median() end, sort = function() return long:sort()[1] end,
+            quantile = function() return long:quantile {0.1, 0.9}[2] end, rows = function() return long:view(1000, 300):std(2)[1] end,
+        } do
+            ticks = 0
+            local value = work()
+            assert.is_true(ticks > 0, name .. " held the loop")
+            local inside
+            table.sort({2, 1}, function(x, y) inside = inside or work() return x < y end)
+            assert.equal(value, inside, name)
+        end
+        going = false
+        ticker:wait()
+        assert.equal("f32", a:matmul(a[1]).dtype) -- short ones do not wait
+    end)
 end)

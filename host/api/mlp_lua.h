@@ -12,7 +12,6 @@ neap_mlp *mlp_check(lua_State *L, int idx);                      /* raises if it
 neap_mlp *mlp_free_check(lua_State *L, int idx, const char *op); /* also raises if another task's job is using it */
 neap_mlp_data *data_check(lua_State *L, int idx);
 neap_mlp_data *data_test(lua_State *L, int idx); /* NULL if it is none */
-void mlp_push(lua_State *L, neap_mlp *m);        /* takes the reference */
 
 /* Raises unless data set d fits model m: inputs, and outputs where targets are needed. */
 void mlp_fits(lua_State *L, const neap_mlp *m, const neap_mlp_data *d, int targets, const char *op);

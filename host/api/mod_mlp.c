@@ -13,16 +13,29 @@ neap_mlp *mlp_free_check(lua_State *L, int idx, const char *op) {
     return m;
 }
 
-void mlp_push(lua_State *L, neap_mlp *m) {
-    neap_mlp **u = lua_newuserdatauv(L, sizeof *u, 0);
-    *u = m;
+typedef struct mlp_ud {
+    neap_mlp *m;  /* first: mlp_check reads it alone */
+    size_t owned; /* bytes accounted to the state */
+} mlp_ud;
+
+/* Pushes an empty model and returns its handle: fill it, then mlp_filled. */
+static mlp_ud *mlp_slot(lua_State *L) {
+    mlp_ud *u = lua_newuserdatauv(L, sizeof *u, 0);
+    u->m = NULL, u->owned = 0;
     luaL_setmetatable(L, MLP_META);
+    return u;
+}
+
+static void mlp_filled(lua_State *L, mlp_ud *u) {
+    u->owned = sizeof *u->m + 3 * u->m->net.params * sizeof(float);
+    tensor_account(L, u->owned);
 }
 
 static int mlp_gc(lua_State *L) {
-    neap_mlp **u = luaL_checkudata(L, 1, MLP_META);
-    neap_mlp_unref(*u);
-    *u = NULL;
+    mlp_ud *u = luaL_checkudata(L, 1, MLP_META);
+    tensor_discount(L, u->owned);
+    neap_mlp_unref(u->m);
+    u->m = NULL, u->owned = 0;
     return 0;
 }
 
@@ -82,12 +95,12 @@ static int core_new(lua_State *L) {
     lua_Integer seed = luaL_checkinteger(L, 4);
     neap_hyper h = neap_hyper_default();
     mlp_read_hyper(L, 5, &h);
-    mlp_push(L, NULL);
-    neap_mlp **u = lua_touserdata(L, -1);
+    mlp_ud *u = mlp_slot(L);
     int rc;
-    TENSOR_RETRY(L, rc, neap_mlp_new(u, sizes, n - 1, act, leak, (uint64_t)seed));
+    TENSOR_RETRY(L, rc, neap_mlp_new(&u->m, sizes, n - 1, act, leak, (uint64_t)seed));
     if (rc) return err_code(L, rc, "mlp: cannot make the network");
-    (*u)->hyper = h;
+    u->m->hyper = h;
+    mlp_filled(L, u);
     return 1;
 }
 
@@ -204,9 +217,12 @@ static int mlp_m_configure(lua_State *L) {
 
 static int mlp_m_clone(lua_State *L) {
     neap_mlp *m = mlp_free_check(L, 1, "clone");
-    mlp_push(L, NULL);
-    int rc = neap_mlp_clone(lua_touserdata(L, -1), m);
-    return rc ? err_code(L, rc, "clone") : 1;
+    mlp_ud *u = mlp_slot(L);
+    int rc;
+    TENSOR_RETRY(L, rc, neap_mlp_clone(&u->m, m));
+    if (rc) return err_code(L, rc, "clone");
+    mlp_filled(L, u);
+    return 1;
 }
 
 /* model:layer(i[, weight, bias]) -> weight [out x in], bias [out] (copies, as torch's Linear); given tensors are taken over */
@@ -256,9 +272,10 @@ static int core_load(lua_State *L) {
     neap_safe *s = tensor_safe_new(L);
     int rc = neap_safe_read(s, path);
     if (rc) return tensor_safe_failed(L, rc, s, "mlp.load", path);
-    mlp_push(L, NULL);
-    rc = neap_mlp_from_safe(lua_touserdata(L, -1), s);
+    mlp_ud *u = mlp_slot(L);
+    rc = neap_mlp_from_safe(&u->m, s);
     if (rc) return tensor_safe_failed(L, rc, s, "mlp.load", path);
+    mlp_filled(L, u);
     tensor_safe_push_meta(L, s);
     return 2;
 }

@@ -2,12 +2,11 @@
    (host/compute.h) and are awaited, so the loop keeps serving and Ctrl-C or a cancelled task ends them between two batches.
    A job is owned by a guard userdata on the caller's stack and, while it runs, by the compute pool. */
 #include "host/api/mlp_lua.h"
-#include "host/compute.h"
+#include "host/api/compute_lua.h"
 #include "host/cuda.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define JOB_META    "neap.mlp.job"
 #define INLINE_FLOP 5e7 /* half a millisecond of a fast core: below, starting a thread costs more than it frees */
@@ -116,58 +115,6 @@ static void job_over(neap_compute_job *c) {
 
 static void wait_left(rt_wait *w, void *op) { neap_compute_cancel(op); }
 
-/* The compute pool of this state, made at first use. Its async handle wakes the loop, and keeps it alive while jobs are under way. */
-static const char pool_key = 0;
-
-typedef struct pool_ud {
-    neap_compute *pool;
-    uv_async_t async;
-    int pending;
-} pool_ud;
-
-static void pool_wake(void *ud) { uv_async_send(&((pool_ud *)ud)->async); }
-
-static void pool_async(uv_async_t *async) {
-    pool_ud *u = async->data;
-    u->pending -= neap_compute_drain(u->pool);
-    if (u->pending == 0) uv_unref((uv_handle_t *)async);
-}
-
-static void pool_freed(uv_handle_t *async) { free(async->data); }
-
-static void pool_close(void *ud) {
-    pool_ud *u = ud;
-    neap_compute_close(u->pool);
-    uv_close((uv_handle_t *)&u->async, pool_freed);
-}
-
-static int cores(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 64 ? 64 : (int)n;
-}
-
-static pool_ud *pool_of(lua_State *L) {
-    rt *R = rt_of(L);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &pool_key);
-    pool_ud *u = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    if (u) return u;
-    u = calloc(1, sizeof *u);
-    if (u) u->pool = neap_compute_new(cores(), pool_wake, u);
-    if (!u || !u->pool || rt_at_close(R, pool_close, u)) {
-        if (u && u->pool) neap_compute_close(u->pool);
-        free(u);
-        err_code(L, NEAP_ERR_MEMORY, "mlp: compute threads");
-        return NULL;
-    }
-    uv_async_init(rt_loop(R), &u->async, pool_async);
-    u->async.data = u;
-    uv_unref((uv_handle_t *)&u->async);
-    lua_pushlightuserdata(L, u);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &pool_key);
-    return u;
-}
-
 /* ---- results ---- */
 
 static void push_list(lua_State *L, const double *v, int n) {
@@ -245,14 +192,12 @@ static int job_start(lua_State *L, mlp_job *j, double flop) {
         }
         return finish(L, j);
     }
-    pool_ud *pool = pool_of(L);
     rt_wait *w = wait_new(L, j->training ? "mlp training" : "mlp scoring", -1);
     j->c.run = job_run;
     j->c.done = job_over;
     j->wait = wait_ref(w);
     j->refs++;
-    int rc = neap_compute_submit(pool->pool, &j->c);
-    if (!rc && pool->pending++ == 0) uv_ref((uv_handle_t *)&pool->async);
+    int rc = compute_submit(L, &j->c);
     if (rc) {
         wait_unref(w);
         j->refs--;
@@ -299,7 +244,7 @@ static const neap_kernels *device_kernels(lua_State *L, int idx, double flop, si
 }
 
 static void read_device(lua_State *L, mlp_job *j, double flop) {
-    j->threads = lua_isnoneornil(L, 2) ? cores() : (int)luaL_checkinteger(L, 2);
+    j->threads = lua_isnoneornil(L, 2) ? compute_cores() : (int)luaL_checkinteger(L, 2);
     if (j->threads < 1 || j->threads > 64) luaL_error(L, "threads is %d, it must be 1 to 64", j->threads);
     j->kernels = device_kernels(L, 3, flop, j->n);
 }
@@ -375,7 +320,7 @@ static int core_predict(lua_State *L) {
     return job_start(L, j, flop);
 }
 
-static int core_threads(lua_State *L) { return lua_pushinteger(L, cores()), 1; }
+static int core_threads(lua_State *L) { return lua_pushinteger(L, compute_cores()), 1; }
 
 /* cuda() -> true, or false and why not */
 static int core_cuda(lua_State *L) {

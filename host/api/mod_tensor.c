@@ -286,6 +286,7 @@ int luaopen_neap_tensor(lua_State *L) {
     int method_table = lua_gettop(L);
     tensor_add_views(L, method_table);
     tensor_add_ops(L, method_table, module);
+    tensor_add_long(L, method_table, module);
     tensor_add_files(L, module);
     lua_pushvalue(L, method_table); /* operators are methods too: + is add */
     static const char *const ops[] = {"add", "sub", "mul", "div", "pow", "unm", NULL};

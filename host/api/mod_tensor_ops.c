@@ -1,10 +1,8 @@
 /* mod_tensor_ops.c: arithmetic, comparisons, reductions and matrix products of tensors. One C function serves many names: the operation and its name
    are upvalues. A trailing underscore works in place. */
 #include "host/api/tensor_lua.h"
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define OP   ((int)lua_tointeger(L, lua_upvalueindex(1)))
 #define NAME lua_tostring(L, lua_upvalueindex(2))
@@ -81,72 +79,6 @@ static int is_nan(lua_State *L) {
     return 1;
 }
 
-/* Places count from 1 in Lua. */
-static void count_from_one(lua_State *L, neap_tensor *places) {
-    neap_tensor *one = tensor_slot(L);
-    tensor_must(L, neap_tensor_new(one, NEAP_I64, 0, NULL), "places", NULL, NULL);
-    neap_tensor_put_int(one, 0, 1);
-    tensor_must(L, neap_tensor_binary_into(places, NEAP_OP_ADD, places, one), "places", places, NULL);
-    lua_pop(L, 1);
-}
-
-/* reduction(): a number; reduction(dim[, keepdim]): a tensor. arg*: 1-based. */
-static int reduce(lua_State *L) {
-    const char *name = NAME;
-    neap_tensor *a = tensor_check_any(L, 1);
-    int op = OP, arg = op == NEAP_ARGMIN || op == NEAP_ARGMAX, rc;
-    if (lua_isnoneornil(L, 2)) {
-        double v = 0;
-        rc = neap_tensor_reduce_all(&v, op, a);
-        if (rc == NEAP_ERR_SHAPE) return luaL_error(L, "%s: the tensor is empty", name);
-        tensor_must(L, rc, name, a, NULL);
-        if (op == NEAP_ANY || op == NEAP_ALL) lua_pushboolean(L, v != 0.0);
-        else if (arg) lua_pushinteger(L, (lua_Integer)v + 1);
-        else if (a->dtype <= NEAP_I64 && (op == NEAP_SUM || op == NEAP_MIN || op == NEAP_MAX) && fabs(v) < 0x1p53) lua_pushinteger(L, (lua_Integer)v);
-        else lua_pushnumber(L, v);
-        return 1;
-    }
-    int dim = tensor_dim(L, 2, a, name), keep = lua_toboolean(L, 3);
-    neap_tensor *out = tensor_slot(L);
-    rc = neap_tensor_reduce(out, op, a, dim, keep);
-    if (rc == NEAP_ERR_SHAPE) return luaL_error(L, "%s: dimension %d is empty", name, dim + 1);
-    tensor_must(L, rc, name, a, NULL);
-    tensor_filled(L, out);
-    if (arg) count_from_one(L, out);
-    return 1;
-}
-
-/* quantile(q) -> number; quantile{q1, q2} -> list */
-static int quantile(lua_State *L) {
-    neap_tensor *a = tensor_check_any(L, 1);
-    double v = 0;
-    int list = lua_istable(L, 2), n = list ? (int)lua_rawlen(L, 2) : 1;
-    if (list) lua_createtable(L, n, 0);
-    for (int i = 0; i < n; i++) {
-        if (list) lua_rawgeti(L, 2, i + 1);
-        double q = luaL_checknumber(L, list ? -1 : 2);
-        if (list) lua_pop(L, 1);
-        if (!(q >= 0 && q <= 1)) return luaL_error(L, "quantile: q is %f, it must be 0 to 1", q);
-        tensor_must(L, neap_tensor_quantile(&v, a, q), "quantile", a, NULL);
-        lua_pushnumber(L, v);
-        if (list) lua_rawseti(L, -2, i + 1);
-    }
-    return 1;
-}
-
-/* sort([descending]) -> values, order (1-based i64) */
-static int sort(lua_State *L) {
-    neap_tensor *a = tensor_check_any(L, 1);
-    int down = lua_toboolean(L, 2);
-    if (a->dims != 1) return luaL_error(L, "sort: needs a vector, the tensor has %d dimensions", a->dims);
-    neap_tensor *out = tensor_slot(L), *order = tensor_slot(L);
-    tensor_must(L, neap_tensor_sort(out, order, a, down), "sort", a, NULL);
-    tensor_filled(L, out);
-    tensor_filled(L, order);
-    count_from_one(L, order);
-    return 2;
-}
-
 static int cumsum(lua_State *L) {
     neap_tensor *a = tensor_check_any(L, 1);
     int dim = lua_isnoneornil(L, 2) && a->dims == 1 ? 0 : tensor_dim(L, 2, a, "cumsum");
@@ -171,19 +103,6 @@ static int take(lua_State *L) {
     if (rc == NEAP_ERR_INVALID)
         return luaL_error(L, "take: an index is outside 1..%I of shape %s", (lua_Integer)a->shape[0], neap_tensor_shape_text(a, shape, sizeof shape));
     tensor_must(L, rc, "take", a, index);
-    tensor_filled(L, out);
-    return 1;
-}
-
-static int matmul(lua_State *L) {
-    neap_tensor *a = tensor_check_any(L, 1), *b = tensor_check_any(L, 2), *out = tensor_slot(L);
-    char sa[160], sb[160];
-    int rc, cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (a->dims >= 1 && a->dims <= 2 && b->dims >= 1 && b->dims <= 2 && a->shape[a->dims - 1] != b->shape[0])
-        return luaL_error(L, "matmul: shapes %s and %s do not match (%I vs %I)", neap_tensor_shape_text(a, sa, sizeof sa),
-                          neap_tensor_shape_text(b, sb, sizeof sb), (lua_Integer)a->shape[a->dims - 1], (lua_Integer)b->shape[0]);
-    TENSOR_RETRY(L, rc, neap_tensor_matmul(out, a, b, cores));
-    tensor_must(L, rc, "matmul", a, b);
     tensor_filled(L, out);
     return 1;
 }
@@ -266,20 +185,6 @@ static const entry unaries[] = {{"neg", NEAP_OP_NEG},     {"abs", NEAP_OP_ABS}, 
                                 {"sign", NEAP_OP_SIGN},   {"log1p", NEAP_OP_LOG1P}, {"expm1", NEAP_OP_EXPM1}, {NULL, 0}};
 static const entry compares[] = {
     {"eq", NEAP_CMP_EQ}, {"ne", NEAP_CMP_NE}, {"lt", NEAP_CMP_LT}, {"le", NEAP_CMP_LE}, {"gt", NEAP_CMP_GT}, {"ge", NEAP_CMP_GE}, {NULL, 0}};
-static const entry reductions[] = {{"sum", NEAP_SUM},
-                                   {"mean", NEAP_MEAN},
-                                   {"min", NEAP_MIN},
-                                   {"max", NEAP_MAX},
-                                   {"var", NEAP_VAR},
-                                   {"std", NEAP_STD},
-                                   {"norm", NEAP_NORM},
-                                   {"argmin", NEAP_ARGMIN},
-                                   {"argmax", NEAP_ARGMAX},
-                                   {"median", NEAP_MEDIAN},
-                                   {"any", NEAP_ANY},
-                                   {"all", NEAP_ALL},
-                                   {NULL, 0}};
-
 static void add(lua_State *L, int table, const entry *list, lua_CFunction fn, const char *suffix) {
     for (; list->name; list++) {
         lua_pushinteger(L, list->op);
@@ -290,15 +195,13 @@ static void add(lua_State *L, int table, const entry *list, lua_CFunction fn, co
 }
 
 void tensor_add_ops(lua_State *L, int method_table, int module) {
-    static const luaL_Reg methods[] = {{"clamp", clamp},   {"isnan", is_nan}, {"quantile", quantile}, {"sort", sort},
-                                       {"cumsum", cumsum}, {"take", take},    {"matmul", matmul},     {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"matmul", matmul}, {"where", tensor_where}, {"cat", tensor_cat}, {"stack", tensor_stack}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"clamp", clamp}, {"isnan", is_nan}, {"cumsum", cumsum}, {"take", take}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"where", tensor_where}, {"cat", tensor_cat}, {"stack", tensor_stack}, {NULL, NULL}};
     add(L, method_table, binaries, binary, "");
     add(L, method_table, binaries, binary_, "_");
     add(L, method_table, unaries, unary, "");
     add(L, method_table, unaries, unary_, "_");
     add(L, method_table, compares, compare, "");
-    add(L, method_table, reductions, reduce, "");
     lua_pushvalue(L, method_table);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, module);

@@ -52,23 +52,33 @@ neap_tensor *tensor_slot(lua_State *L) {
     return &u->t;
 }
 
-void tensor_filled(lua_State *L, neap_tensor *t) {
-    tensor_ud *u = (tensor_ud *)t;
+size_t tensor_account(lua_State *L, size_t bytes) {
     pressure *p = pressure_of(L);
-    if (!p || atomic_load(&t->storage->refs) != 1) return; /* a view: its storage is accounted elsewhere */
-    u->owned = t->storage->bytes;
-    p->live += u->owned;
+    if (!p) return 0;
+    p->live += bytes;
     if (p->live > p->limit) {
         lua_gc(L, LUA_GCCOLLECT);
         p->limit = p->live * 2 > PRESSURE_FLOOR ? p->live * 2 : PRESSURE_FLOOR;
     }
+    return bytes;
+}
+
+void tensor_discount(lua_State *L, size_t bytes) {
+    pressure *p = pressure_of(L);
+    if (p) p->live -= bytes < p->live ? bytes : p->live;
+}
+
+void tensor_filled(lua_State *L, neap_tensor *t) {
+    tensor_ud *u = (tensor_ud *)t;
+    if (atomic_load(&t->storage->refs) != 1) return; /* a view: its storage is accounted elsewhere */
+    u->owned = t->storage->bytes;                    /* before a collection that this may start */
+    tensor_account(L, u->owned);
 }
 
 /* __gc, __close and free: may run many times */
 int tensor_close(lua_State *L) {
     tensor_ud *u = luaL_checkudata(L, 1, TENSOR_META);
-    pressure *p = pressure_of(L);
-    if (p) p->live -= u->owned < p->live ? u->owned : p->live;
+    tensor_discount(L, u->owned);
     u->owned = 0;
     neap_tensor_unref(&u->t);
     return 0;

@@ -25,6 +25,10 @@ neap_tensor *tensor_move(lua_State *L, neap_tensor *t, const neap_device *device
 neap_tensor *tensor_slot(lua_State *L);
 void tensor_filled(lua_State *L, neap_tensor *t); /* accounts the bytes; t is a slot on the stack */
 
+/* Bytes that Lua does not see, held by something else than a tensor (a model): counted with the tensors', so that the collector runs for them too. */
+size_t tensor_account(lua_State *L, size_t bytes); /* returns what to give to tensor_discount later */
+void tensor_discount(lua_State *L, size_t bytes);
+
 /* Runs a call that may lack memory: on NEAP_ERR_MEMORY a full collection, then once more. `rc` gets the result. */
 #define TENSOR_RETRY(L, rc, call)                                                                                                                    \
     do {                                                                                                                                             \
@@ -63,6 +67,7 @@ void tensor_open_pressure(lua_State *L);
 /* The parts of the module, added by luaopen_neap_tensor; tensor_add_views leaves the metatable on the stack. */
 void tensor_add_views(lua_State *L, int method_table);
 void tensor_add_ops(lua_State *L, int method_table, int module);
+void tensor_add_long(lua_State *L, int method_table, int module);
 void tensor_add_files(lua_State *L, int module);
 
 /* ---- files (mod_tensor_file.c) ---- */

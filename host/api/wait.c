@@ -275,6 +275,17 @@ static void check_can_wait(lua_State *L, rt *R, const char *what) {
     }
 }
 
+int wait_possible(lua_State *L) {
+    rt *R = rt_of(L);
+    lua_State *top = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
+    if (lua_gc(L, LUA_GCCOUNT) < 0 || L != top) return 0;
+    if (!R->running && !R->frames) return R->main_wait == NULL;
+    if (!lua_isyieldable(L)) return 0;
+    for (rt_frame *f = R->frames; f; f = f->prev)
+        if (!(f->from == R->L && !R->running) && !lua_isyieldable(f->from)) return 0;
+    return 1;
+}
+
 /* Raises the cancellation of the running task if there is one to raise. The first wait after task_cancel raises; then
    the task may wait for five seconds more, so that <close> variables and error handlers can clean up; after that it is
    ended at its next wait. */
