@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-neap_readings *decode_check_batch(lua_State *L, int idx) { return luaL_checkudata(L, idx, DECODE_BATCH); }
+neap_readings *decode_check_batch(lua_State *L, int idx) { return rt_checkudata(L, idx, RT_CLASS_BATCH, DECODE_BATCH); }
 
 /* The 1-based place at idx, counted over all readings, refused ones too. */
 static neap_reading *check_reading(lua_State *L, neap_readings *b, int idx) {
@@ -206,7 +206,7 @@ static int batch_mt_gc(lua_State *L) {
 
 /* ---- known sensors -------------------------------------------------------------------------------------------------- */
 
-neap_sensors *decode_check_sensors(lua_State *L, int idx) { return *(neap_sensors **)luaL_checkudata(L, idx, DECODE_SENSORS); }
+neap_sensors *decode_check_sensors(lua_State *L, int idx) { return *(neap_sensors **)rt_checkudata(L, idx, RT_CLASS_SENSORS, DECODE_SENSORS); }
 
 /* sensors:add(name[, min[, max[, special]]]) -> place */
 static int sensors_m_add(lua_State *L) {

@@ -8,7 +8,7 @@
 #include "host/inflate.h"
 
 http_req *http_check_req(lua_State *L, int idx) {
-    http_req *q = luaL_checkudata(L, idx, HTTP_REQ);
+    http_req *q = rt_checkudata(L, idx, RT_CLASS_REQUEST, HTTP_REQ);
     if (!q->r) luaL_error(L, "this request is over: read what you need before the handler returns, or work in req:background(fn)");
     return q;
 }
@@ -260,9 +260,35 @@ static int req_set_header(lua_State *L) {
     return 1;
 }
 
+/* What a kept request holds in its table: gives the core's request back when both are collected. Other requests end with their task and have no
+   finaliser, which would cost a tenth of a request. */
+static int kept_gc(lua_State *L) {
+    neap_http_req **r = lua_touserdata(L, 1);
+    if (*r) {
+        neap_http_set_data(*r, NULL);
+        neap_http_unref(*r);
+    }
+    *r = NULL;
+    return 0;
+}
+
 /* req:keep(): the request stays readable after the answer; for req:background in http.lua. */
 static int req_keep(lua_State *L) {
-    http_check_req(L, 1)->keep = 1;
+    http_req *q = http_check_req(L, 1);
+    if (q->keep) return 0;
+    cache(L, 1);
+    neap_http_req **r = lua_newuserdatauv(L, sizeof *r, 1);
+    *r = NULL;
+    lua_pushvalue(L, 1); /* so the request lives until the finaliser has run */
+    lua_setiuservalue(L, -2, 1);
+    if (luaL_newmetatable(L, "neap.http.kept")) {
+        lua_pushcfunction(L, kept_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, -2, (void *)kept_gc);
+    *r = q->r; /* the reference that the end of the task would have dropped */
+    q->keep = 1;
     return 0;
 }
 
@@ -352,7 +378,7 @@ static int push_field(lua_State *L, http_req *q, const char *key) {
 }
 
 static int req_index(lua_State *L) { /* upvalue 1: methods */
-    http_req *q = luaL_checkudata(L, 1, HTTP_REQ);
+    http_req *q = rt_checkudata(L, 1, RT_CLASS_REQUEST, HTTP_REQ);
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
@@ -374,7 +400,7 @@ static int req_index(lua_State *L) { /* upvalue 1: methods */
 }
 
 static int req_newindex(lua_State *L) {
-    luaL_checkudata(L, 1, HTTP_REQ);
+    rt_checkudata(L, 1, RT_CLASS_REQUEST, HTTP_REQ);
     lua_settop(L, 3);
     cache(L, 1);
     lua_insert(L, 2);
@@ -382,18 +408,8 @@ static int req_newindex(lua_State *L) {
     return 0;
 }
 
-static int req_gc(lua_State *L) {
-    http_req *q = luaL_checkudata(L, 1, HTTP_REQ);
-    if (q->r) {
-        neap_http_set_data(q->r, NULL);
-        neap_http_unref(q->r);
-        q->r = NULL;
-    }
-    return 0;
-}
-
 static int req_tostring(lua_State *L) {
-    http_req *q = luaL_checkudata(L, 1, HTTP_REQ);
+    http_req *q = rt_checkudata(L, 1, RT_CLASS_REQUEST, HTTP_REQ);
     size_t n = 0;
     const char *p = q->r ? neap_http_path(q->r, &n) : "";
     if (!q->r) lua_pushliteral(L, "http request (over)");
@@ -417,7 +433,7 @@ static const luaL_Reg methods[] = {{"text", req_text},
                                    {"send_file", http_req_file},
                                    {"time_limit", req_limit},
                                    {NULL, NULL}};
-static const luaL_Reg meta[] = {{"__newindex", req_newindex}, {"__gc", req_gc}, {"__tostring", req_tostring}, {NULL, NULL}};
+static const luaL_Reg meta[] = {{"__newindex", req_newindex}, {"__tostring", req_tostring}, {NULL, NULL}};
 
 /* [-0, +1] the methods table: http.lua adds those that are Lua */
 void http_req_meta(lua_State *L) {

@@ -18,7 +18,7 @@ typedef struct ujournal {
 } ujournal;
 
 static ujournal *check_open(lua_State *L) {
-    ujournal *u = luaL_checkudata(L, 1, JOURNAL);
+    ujournal *u = rt_checkudata(L, 1, RT_CLASS_JOURNAL, JOURNAL);
     if (!u->j) err_code(L, NEAP_ERR_CLOSED, "the journal is closed");
     return u;
 }
@@ -38,7 +38,7 @@ static void shut(void *ud) {
 }
 
 static int journal_m_close(lua_State *L) {
-    ujournal *u = luaL_checkudata(L, 1, JOURNAL);
+    ujournal *u = rt_checkudata(L, 1, RT_CLASS_JOURNAL, JOURNAL);
     if (u->j) rt_off_close(u->R, shut, u);
     shut(u);
     return 0;

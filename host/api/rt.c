@@ -136,6 +136,21 @@ int rt_out_of_breath(rt *R) {
     return R->interrupted && (!R->main_wait || R->running);
 }
 
+void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name) {
+    rt *R = rt_of(L);
+    void *p = lua_touserdata(L, idx);
+    if (p && lua_getmetatable(L, idx)) {
+        const void *meta = lua_topointer(L, -1);
+        lua_pop(L, 1);
+        if (meta == R->class_meta[c]) return p;
+    }
+    p = luaL_checkudata(L, idx, name);
+    lua_getmetatable(L, idx);
+    R->class_meta[c] = lua_topointer(L, -1);
+    lua_pop(L, 1);
+    return p;
+}
+
 void rt_breathe(lua_State *L) {
     rt *R = rt_of(L);
     R->breaths++;

@@ -41,6 +41,10 @@ lua_State *rt_main(rt *R); /* its main thread */
 double rt_now(rt *R);      /* the loop's monotonic clock, seconds */
 int rt_is_library(rt *R);  /* nonzero when embedded: no exit(), no signals, no stdout of our own */
 
+/* luaL_checkudata for the classes that a request meets many times: by the metatable's address, which never changes once the class is registered. */
+enum rt_class { RT_CLASS_REQUEST, RT_CLASS_BATCH, RT_CLASS_SENSORS, RT_CLASS_JOURNAL, RT_CLASSES };
+void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name);
+
 /* Turn hook: called before each poll, after the ready tasks ran, again until nobody makes progress. Returns nonzero if
    it made some. Use it to flush what was queued during the turn. Removed by the same pair; both are cheap. 0 or
    NEAP_ERR_MEMORY. */

@@ -65,6 +65,7 @@ struct rt {
     lua_Alloc alloc; /* the caller's, under the limit; NULL: mem */
     void *alloc_ud;
     rt_mem mem;
+    const void *class_meta[RT_CLASSES]; /* for rt_checkudata; NULL: not seen yet */
     size_t memory_used, memory_limit;
     rt_watchdog *watch; /* NULL: no time limits */
     atomic_flag watch_lock;
