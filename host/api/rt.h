@@ -100,7 +100,7 @@ typedef struct rt_wait {
    and returns the wait. `what` (static string) names the operation in errors; timeout in seconds, negative = none. */
 rt_wait *wait_new(lua_State *L, const char *what, double timeout);
 int wait_possible(lua_State *L); /* would wait_new raise here? 0 if so: for work that can also be done at once */
-rt_wait *wait_ref(rt_wait *w); /* one reference for the operation's callback; returns w */
+rt_wait *wait_ref(rt_wait *w);   /* one reference for the operation's callback; returns w */
 void wait_unref(rt_wait *w);
 /* Lets a wait that has a time limit end `seconds` from now at the latest. */
 void wait_shorten(rt_wait *w, double seconds);
