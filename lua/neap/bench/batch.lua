@@ -1,8 +1,9 @@
 --- Batches of readings over HTTP, acknowledged after fsync, beside InfluxDB with its defaults; and what Redis and the disk can do at best.
---- Same client (wrk, 16 connections) for all, rounds interleaved, medians printed. neap's Redis syncs every second, as its private one does.
+--- Same client for all (spec/bench/batch_load.c, which says what it sends; its share of a core is printed, so that a figure limited by it can be
+--- told), rounds interleaved, medians printed. neap's Redis syncs every second, as its private one does.
 local process, task = require "neap.process", require "neap.task"
 
-local bench = {summary = "batches of 100 and 1,000: readings/s beside InfluxDB and redis-benchmark, bytes a reading, p99 at half load"}
+local bench = {summary = "batches of 100 and 1,000, 100 to 10,000 sensors: readings/s beside InfluxDB and redis-benchmark, bytes a reading, p99 at half load"}
 
 local CONNECTIONS <const> = 16
 
@@ -32,9 +33,9 @@ local function redis_server(dir)
     return p, socket
 end
 
-local function neap_server(dir, port, socket)
+local function neap_server(dir, port, socket, ack)
     local p = process.spawn {arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/neap",
-        "--workers", "1", stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
+        "--workers", "1", "--ack", ack, stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
     answers(("http://127.0.0.1:%d/health"):format(port))
     return p
 end
@@ -61,21 +62,40 @@ end
 
 -- ---- one measurement ----
 
-local UNIT <const> = {us = 1e-3, ms = 1, s = 1e3}
+--- CPU seconds that a process has used, all its threads together.
+local function cpu_seconds(pid)
+    local f = assert(io.open("/proc/" .. pid .. "/stat"))
+    local fields = {}
+    for w in f:read("a"):match("%) (.*)$"):gmatch "%S+" do fields[#fields + 1] = w end
+    f:close()
+    return (tonumber(fields[12]) + tonumber(fields[13])) / 100
+end
 
---- Readings/s and the p50 and p99 of an answer in milliseconds. pause_ms: so long a connection rests between two requests.
-local function load_once(url, case, seconds, pause_ms)
-    local readings = case[5]
-    local text = process.run {"wrk", "-t1", "-c" .. (case[7] or CONNECTIONS), ("-d%ds"):format(math.max(1, seconds // 1)), "--latency", "-s",
-        neap.root .. "/spec/bench/batch.wrk.lua", url, "--", case[4], tostring(readings), tostring(case[6]), tostring(pause_ms or 0)}
-    local rate = tonumber(text:match "Requests/sec:%s*([%d.]+)")
-    if not rate then error("wrk gave no result:\n" .. text, 0) end
-    if text:find "Non%-2xx" then error(url .. " answered with errors:\n" .. text, 0) end
-    local function at(percent)
-        local n, unit = text:match(percent .. "%%%s+([%d.]+)(%a+)")
-        return tonumber(n) * UNIT[unit]
+--- The most memory that a process has had, MiB.
+local function peak_mib(pid)
+    local f = assert(io.open("/proc/" .. pid .. "/status"))
+    local kb = f:read("a"):match "VmHWM:%s*(%d+)"
+    f:close()
+    return tonumber(kb) / 1024
+end
+
+local function compile(dir, name)
+    local to = dir .. "/" .. name
+    if not os.execute(("gcc -O2 -o %s %s/spec/bench/%s.c"):format(to, neap.root, name)) then
+        error("neap bench batch compiles its load generator with gcc, and that failed", 0)
     end
-    return rate * readings, at "50", at "99"
+    return to
+end
+
+--- rate: requests a second (0: as fast as answers come). Returns readings sent, readings/s, p50 and p99 of an answer in ms, the client's share of a core.
+local function load_once(tools, port, case, seconds, rate)
+    local text = process.run {tools.batch_load, tostring(port), case.path, case.dialect, tostring(case.readings), tostring(case.sensors),
+        tostring(case.connections or CONNECTIONS), tostring(case.requests and 60 or seconds), tostring(rate or 0), tostring(case.requests or 0)}
+    local requests, took, p50, p99, client, failures = text:match "([%d.]+) ([%d.]+) ([%d.]+) ([%d.]+) ([%d.]+) ([%d.]+)"
+    if not requests then error("the load generator gave no result:\n" .. text, 0) end
+    if tonumber(failures) > 0 then error(("%s: %s requests were answered with errors"):format(case.name, failures), 0) end
+    local sent = requests * case.readings
+    return {sent = sent, rate = sent / took, p50 = p50 / 1e3, p99 = p99 / 1e3, client = tonumber(client)}
 end
 
 --- What Redis takes at best: one reading an entry, 100 commands in flight on each of 16 connections.
@@ -88,76 +108,76 @@ local function xadd_limit(socket)
 end
 
 --- The disk alone: p50 and p99 of an appended 2 kB with fdatasync, milliseconds.
-local function disk(dir)
-    if not has "gcc" then return nil end
-    if not os.execute(("gcc -O2 -o %s/fdatasync %s/spec/bench/fdatasync.c"):format(dir, neap.root)) then return nil end
-    local p50, p99 = process.run({dir .. "/fdatasync", dir .. "/probe", "1000"}):match "([%d.]+) ([%d.]+)"
+local function disk(tools, dir)
+    local p50, p99 = process.run({tools.fdatasync, dir .. "/probe", "1000"}):match "([%d.]+) ([%d.]+)"
     return tonumber(p50), tonumber(p99)
 end
 
---- Redis' bytes for each of the readings in the streams s001, s002, ..
-local function bytes_a_reading(socket)
-    local script = [[local bytes, n = 0, 0
-        for i = 1, 100 do
-            local key = ('neap:{s%03d}:readings'):format(i)
-            local entries = redis.call('XLEN', key)
-            if entries > 0 then
-                local b = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0)
-                local sample, pairs = redis.call('XRANGE', key, '-', '+', 'COUNT', 2000), 0
-                for _, e in ipairs(sample) do pairs = pairs + #e[2] / 2 end
-                bytes, n = bytes + b, n + entries * pairs / #sample
-            end
-        end
-        return tostring(bytes / n)]]
-    return tonumber((process.run {"redis-cli", "-s", socket, "EVAL", script, "0"}))
+local function info(socket, section, field)
+    return tonumber((process.run({"redis-cli", "-s", socket, "INFO", section}):match(field .. ":(%d+)")))
+end
+
+--- Waits until Redis has all that was acknowledged.
+local function settle(port)
+    repeat
+        task.sleep(0.1)
+        local text = process.run {"curl", "-s", "-m", "5", ("http://127.0.0.1:%d/metrics"):format(port)}
+    until text:find "\nneap_journal_behind_bytes 0\n"
 end
 
 -- ---- the run ----
 
--- name, server, path, dialect, readings, sensors, connections
 local LINES <const>, INFLUX <const>, JSON <const> = "line protocol, 100 over 100", "InfluxDB, 100 over 100", "JSON array, 100 over 100"
-local BACKFILL <const>, ALONE <const> = "backfill, 1,000 of one sensor", "one at a time, 1 connection"
+local BACKFILL <const>, QUICK <const>, ALONE <const> = "backfill, 1,000 of one sensor", "not waiting for the disk", "alone, over 10 sensors"
+
+local function lines(name, more)
+    local case = {name = name, server = "neap", path = "/write", dialect = "line", readings = 100, sensors = 100, ack = "disk"}
+    for key, value in pairs(more or {}) do case[key] = value end
+    return case
+end
+
+local SCALE <const> = {
+    lines("1,000,000 over 100 sensors", {requests = 10000}),
+    lines("1,000,000 over 1,000 sensors", {requests = 10000, sensors = 1000}),
+    lines("1,000,000 over 10,000 sensors", {requests = 10000, sensors = 10000}),
+}
 local CASES <const> = {
-    {LINES, "neap", "/write", "line", 100, 100},
-    {INFLUX, "influx", "/write?db=bench", "line", 100, 100},
-    {JSON, "neap", "/receive", "json", 100, 100},
-    {BACKFILL, "neap", "/write", "line", 1000, 1},
-    {ALONE, "neap", "/write", "line", 1, 1, 1},
+    lines(LINES, {half = true}),
+    lines(INFLUX, {server = "influx", path = "/write?db=bench"}),
+    lines(QUICK, {ack = "memory", limit = true}),
+    lines(JSON, {path = "/receive", dialect = "json"}),
+    lines(BACKFILL, {readings = 1000, sensors = 1}),
+    lines(ALONE, {readings = 1, sensors = 10, connections = 10, requests = 40000}), -- no two of one sensor are under way: none share an entry
+    SCALE[1], SCALE[2], SCALE[3],
 }
 
---- Waits until Redis has all that was acknowledged: its number of entries stands still.
-local function settle(socket)
-    local before
-    repeat
-        local now = process.run {"redis-cli", "-s", socket, "INFO", "commandstats"}:match "cmdstat_xadd:calls=(%d+)"
-        if now == before then return end
-        before = now
-        task.sleep(0.3)
-    until false
+local function half_load(tools, port, dir, case, seconds, out)
+    out.disk_p50, out.disk_p99 = disk(tools, dir)
+    local half = load_once(tools, port, case, seconds, out.rate / 2 / case.readings)
+    out.half_rate, out.half_p50, out.half_p99 = half.rate, half.p50, half.p99
+    settle(port)
 end
 
 --- One server at a time, with a data directory and a Redis of its own, so that none pays for another's data.
-local function measure(case, seconds, port, half)
+local function measure(tools, case, seconds, port)
     local dir = process.run({"mktemp", "-d", "/var/tmp/neap-bench.XXXXXX"}):match "%S+"
     local cleanup <close> = setmetatable({}, {__close = function() os.execute("rm -rf " .. dir) end}) -- luacheck: ignore 211
-    local url, out = ("http://127.0.0.1:%d%s"):format(port, case[3]), {}
-    if case[2] == "influx" then
-        local server <close> = influx_server(dir, port) -- luacheck: ignore 211
-        out.rate, out.p50, out.p99 = load_once(url, case, seconds)
+    if case.server == "influx" then
+        local server <close> = influx_server(dir, port)
+        local before = cpu_seconds(server.pid)
+        local out = load_once(tools, port, case, seconds)
+        out.host_us = (cpu_seconds(server.pid) - before) / out.sent * 1e6
         return out
     end
-    local redis <close>, socket = redis_server(dir) -- luacheck: ignore 211
-    local server <close> = neap_server(dir, port, socket) -- luacheck: ignore 211
-    out.rate, out.p50, out.p99 = load_once(url, case, seconds)
-    settle(socket)
-    out.bytes = bytes_a_reading(socket)
-    if half then
-        out.disk_p50, out.disk_p99 = disk(dir)
-        local pause = math.max(1, math.floor(2e3 * CONNECTIONS * case[5] / out.rate - out.p50 + 0.5))
-        out.half_rate, out.half_p50, out.half_p99 = load_once(url, case, seconds, pause)
-        settle(socket)
-        out.xadd = xadd_limit(socket)
-    end
+    local redis <close>, socket = redis_server(dir)
+    local server <close> = neap_server(dir, port, socket, case.ack)
+    local host, store, memory = cpu_seconds(server.pid), cpu_seconds(redis.pid), info(socket, "memory", "used_memory_dataset")
+    local out = load_once(tools, port, case, seconds)
+    settle(port)
+    out.host_us, out.redis_us = (cpu_seconds(server.pid) - host) / out.sent * 1e6, (cpu_seconds(redis.pid) - store) / out.sent * 1e6
+    out.bytes, out.mib = (info(socket, "memory", "used_memory_dataset") - memory) / out.sent, peak_mib(server.pid)
+    if case.half then half_load(tools, port, dir, case, seconds, out) end
+    if case.limit then out.xadd = xadd_limit(socket) end
     return out
 end
 
@@ -172,42 +192,50 @@ local function medians(seen)
 end
 
 local function report(m, say)
-    local ours, vs = m[LINES], {}
+    local ours, quick, vs = m[LINES], m[QUICK], {}
     say ""
+    say "                               readings/s   p50 ms   p99 ms  CPU us a reading  client's   Redis bytes  neap's"
+    say "                                                              host     Redis   share      a reading    MiB"
     for _, case in ipairs(CASES) do
-        local one = m[case[1]]
+        local one = m[case.name]
         if one then
-            vs[case[1]] = ours.rate / one.rate
-            say(("%-30s %9.0f readings/s  p50 %6.2f ms  p99 %6.2f ms%s"):format(case[1], one.rate, one.p50, one.p99,
-                one.bytes and ("  %5.1f bytes a reading in Redis"):format(one.bytes) or ""))
+            vs[case.name] = ours.rate / one.rate
+            say(("%-30s %10.0f %8.2f %8.2f  %7.3f %8s  %6.0f%% %11s %9s"):format(case.name, one.rate, one.p50, one.p99, one.host_us,
+                one.redis_us and ("%.3f"):format(one.redis_us) or "", 100 * one.client, one.bytes and ("%.1f"):format(one.bytes) or "",
+                one.mib and ("%.1f"):format(one.mib) or ""))
         end
     end
-    say(("redis-benchmark, pipelined XADD %8.0f readings/s; neap durable is %.0f%% of it"):format(ours.xadd, 100 * ours.rate / ours.xadd))
-    if m[INFLUX] then say(("neap is %.2fx InfluxDB"):format(vs[INFLUX])) end
+    say ""
+    if m[INFLUX] then say(("durable, line protocol is %.2fx InfluxDB"):format(vs[INFLUX])) end
+    say(("not waiting for the disk it is %.0f%% of redis-benchmark's pipelined XADD (%.0f/s)"):format(100 * quick.rate / quick.xadd, quick.xadd))
     say(("JSON is %.0f%% of line protocol; backfill is %.2fx the batch over 100 sensors"):format(100 / vs[JSON], 1 / vs[BACKFILL]))
-    say(("half load (%.0f readings/s): p50 %.2f ms, p99 %.2f ms%s"):format(ours.half_rate, ours.half_p50, ours.half_p99,
-        ours.disk_p99 and ("; the disk's own fdatasync: p50 %.2f ms, p99 %.2f ms"):format(ours.disk_p50, ours.disk_p99) or ""))
+    say(("half load (%.0f readings/s): p50 %.2f ms, p99 %.2f ms; the disk's own fdatasync of 2 kB: p50 %.2f ms, p99 %.2f ms"):format(ours.half_rate,
+        ours.half_p50, ours.half_p99, ours.disk_p50, ours.disk_p99))
+    local few, many = m[SCALE[1].name], m[SCALE[3].name]
+    say(("10,000 sensors cost %.2fx the CPU of 100 a reading"):format((many.host_us + many.redis_us) / (few.host_us + few.redis_us)))
     return vs
 end
 
 --- opts: seconds (a round, default 3), rounds (default 3). Returns {cases = {name = {rate, p50, p99, bytes, ..}}, vs = {name = line protocol / name}}.
 function bench.run(opts, say)
-    if not has "wrk" then error("neap bench batch needs the load generator wrk (Debian: apt-get install wrk)", 0) end
-    if neap.root == "" then error("neap bench batch runs from a source checkout (wrk's script is in spec/bench)", 0) end
+    if neap.root == "" then error("neap bench batch runs from a source checkout (its load generator is in spec/bench)", 0) end
     local seconds, rounds, seen = opts.seconds or 3, opts.rounds or 3, {}
+    local dir = process.run({"mktemp", "-d", "/var/tmp/neap-bench.XXXXXX"}):match "%S+"
+    local cleanup <close> = setmetatable({}, {__close = function() os.execute("rm -rf " .. dir) end}) -- luacheck: ignore 211
+    local tools = {batch_load = compile(dir, "batch_load"), fdatasync = compile(dir, "fdatasync")}
     for round = 1, rounds do
         for i, case in ipairs(CASES) do
-            if case[2] == "influx" and not has "influxd" then
+            if case.server == "influx" and not has "influxd" then
                 if round == 1 then say "InfluxDB is not installed (Debian: apt-get install influxdb), left out" end
             else
-                local one = measure(case, seconds, 28200 + 10 * i, case[1] == LINES)
-                local all = seen[case[1]] or {}
-                seen[case[1]] = all
+                local one = measure(tools, case, seconds, 28200 + 10 * i)
+                local all = seen[case.name] or {}
+                seen[case.name] = all
                 for figure, value in pairs(one) do
                     all[figure] = all[figure] or {}
                     table.insert(all[figure], value)
                 end
-                say(("round %d of %d: %-30s %9.0f readings/s"):format(round, rounds, case[1], one.rate))
+                say(("round %d of %d: %-30s %9.0f readings/s"):format(round, rounds, case.name, one.rate))
             end
         end
     end
