@@ -15,7 +15,9 @@ local opt = args.parse{
 
 if opt.list then
     for _, s in ipairs(attach.list()) do
-        print(("%d  %s  worker %d of %d  %s"):format(s.pid, s.name or "", s.worker, s.workers, s.where or ""))
+        if s.worker > 0 then
+            print(("%d  %s  worker %d of %d  %s"):format(s.pid, s.name or "", s.worker, s.workers, s.silent and "does not answer" or s.where or ""))
+        end
     end
     os.exit(0, true)
 end

@@ -8,7 +8,7 @@ local opt = args.parse{
     positional = {{"server", optional = true, help = "process id, name or socket; not needed when only one runs"}},
 }
 
-local ok, server = pcall(attach.open, opt.server)
+local ok, server = pcall(attach.open, opt.server, 0)
 local asked, reply
 if ok then
     server.out = function() end -- what is told to everybody who is attached comes as the answer too

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "host/api/rt_internal.h"
 
 int luaopen_neap_worker_core(lua_State *L);
@@ -13,7 +14,7 @@ int luaopen_neap_worker_core(lua_State *L);
 #define SELF     "neap.worker.self"     /* registry: light userdata, this state's worker */
 #define RECEIVER "neap.worker.receiver" /* registry: function(topic, text, from) */
 
-enum { MAX_WORKERS = 256, MAX_LOST = 8 };
+enum { MAX_WORKERS = 256, MAX_LOST = 8, END_S = 3 };
 typedef struct group group;
 typedef struct worker {
     group *g;
@@ -195,13 +196,25 @@ static void thread_main(void *ud) {
     if (atomic_load(&w->lost)) forget_lost(w);
 }
 
+/* Joins the worker's thread; what runs there now is stopped as if its time were over. False if it has not ended after so many seconds. */
+static int ends_within(worker *w, int seconds) {
+    struct timespec until;
+    uv_mutex_lock(&w->g->lock);
+    if (w->R) atomic_store(&w->R->halt, 1);
+    uv_mutex_unlock(&w->g->lock);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += seconds;
+    return pthread_timedjoin_np(w->thread, NULL, &until) == 0;
+}
+
 /* Worker 1 closes. A thread that sits in a C call which nobody can stop is left behind, with what it may still touch. */
 static void end_group(void *ud) {
     group *g = ud;
     for (int id = 2; id <= g->count; id++) send_to(g, id, 1, "stop", "", 0);
-    for (int id = 2; id <= g->count; id++) uv_thread_join(&g->w[id]->thread);
+    int busy = 0;
+    for (int id = 2; id <= g->count; id++) busy += !ends_within(g->w[id], END_S);
     uv_mutex_lock(&g->lock);
-    int left = g->nlost;
+    int left = g->nlost + busy;
     rt *R = g->w[1]->R;
     uv_mutex_unlock(&g->lock);
     R->abandoned = left;

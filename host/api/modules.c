@@ -14,6 +14,7 @@ int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_detector_core(lua_State *L);
 int luaopen_neap_edit(lua_State *L);
 int luaopen_neap_control(lua_State *L);
+int luaopen_neap_keys(lua_State *L);
 int luaopen_neap_http_core(lua_State *L);
 int luaopen_neap_http_client_core(lua_State *L);
 int luaopen_neap_redis_core(lua_State *L);
@@ -33,6 +34,7 @@ static const luaL_Reg modules[] = {
     {"neap.detector.core", luaopen_neap_detector_core},
     {"neap.edit", luaopen_neap_edit},
     {"neap.control", luaopen_neap_control},
+    {"neap.keys", luaopen_neap_keys},
     {"neap.http.core", luaopen_neap_http_core},
     {"neap.http.client_core", luaopen_neap_http_client_core},
     {"neap.redis.core", luaopen_neap_redis_core},

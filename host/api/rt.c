@@ -132,7 +132,7 @@ static void raise_interrupt(lua_State *L, lua_Debug *ar) {
 }
 
 int rt_out_of_breath(rt *R) {
-    if (atomic_load_explicit(&R->overrun, memory_order_relaxed)) return 1;
+    if (atomic_load_explicit(&R->overrun, memory_order_relaxed) == OVERRUN_STOP) return 1;
     return R->interrupted && (!R->main_wait || R->running);
 }
 
@@ -154,6 +154,7 @@ void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name) {
 void rt_breathe(lua_State *L) {
     rt *R = rt_of(L);
     R->breaths++;
+    if (atomic_load_explicit(&R->overrun, memory_order_relaxed) == OVERRUN_NOTE) watch_place(L);
     if (!rt_out_of_breath(R)) return;
     if (R->interrupted) raise_interrupt(L, NULL);
     watch_breathe(L);

@@ -6,6 +6,7 @@
 #include "host/api/rt.h"
 
 typedef struct rt_watchdog rt_watchdog;
+enum { OVERRUN_NOTE = 1, OVERRUN_STOP };
 
 /* One active coroutine.resume/wrap call; lives on the C stack. The chain runs from the innermost coroutine down to the
  * task or the main chunk. */
@@ -76,8 +77,9 @@ struct rt {
     volatile unsigned long breaths;                          /* how often rt_breathe was called */
     void (*stuck)(void *ud, double seconds, const char *at); /* on the watchdog's thread: a task sits in a C call that cannot be stopped */
     void *stuck_ud;
+    atomic_int halt;       /* the process ends: what runs is out of time */
     int abandoned;         /* threads that sit in such a call while the process ends */
-    atomic_int overrun;    /* the running task's time is over: for rt_breathe */
+    atomic_int overrun;    /* for rt_breathe: the running task is late (note where it is), or its time is over */
     unsigned long blocked; /* slices past the warning */
     int failed;            /* a task ended with an error that nobody took */
 };
@@ -128,6 +130,7 @@ double watch_blocked(rt *R, char *at, size_t size); /* any thread: for how long 
 void watch_end(rt *R);
 void watch_top(rt *R, lua_State *L); /* L runs now */
 void watch_breathe(lua_State *L);    /* raises if the running task's time is over */
+void watch_place(lua_State *L);      /* notes which line L is at */
 
 /* co.c, lib_*.c, require.c, modules.c, error.c */
 void co_install(lua_State *L);

@@ -29,6 +29,7 @@ struct rt_watchdog {
 
 static uint64_t stop_of(rt *R) { /* the running task's own limit, or the runtime's */
     uint64_t own = atomic_load(&R->slice_limit);
+    if (atomic_load(&R->halt)) return 1;
     return own == UINT64_MAX ? 0 : own ? own : R->watch ? R->watch->stop_ns : 0;
 }
 
@@ -111,11 +112,18 @@ static void stop_it(lua_State *L, lua_Debug *ar) {
               place, *place ? ": " : "", (double)limit / 1e9);
 }
 
+void watch_place(lua_State *L) {
+    rt *R = rt_of(L);
+    lua_Debug ar;
+    atomic_compare_exchange_strong(&R->overrun, &(int){OVERRUN_NOTE}, 0);
+    if (R->watch && innermost(L, &ar)) note_place(R, &ar);
+}
+
 void watch_breathe(lua_State *L) { stop_it(L, NULL); }
 
 void rt_second_wind(lua_State *L) {
     rt *R = rt_of(L);
-    if (!R->watch || !R->running || !atomic_load(&R->overrun)) return;
+    if (!R->watch || !R->running || atomic_load(&R->overrun) != OVERRUN_STOP) return;
     watch_end(R);
     lua_sethook(L, NULL, 0, 0);
     watch_begin(R, L, R->running->limit_ns);
@@ -149,7 +157,8 @@ static void look(rt_watchdog *w) {
     lua_Debug ar;
     lock_top(R);
     if (R->top && atomic_load(&R->slice_start) == start) {
-        if (stop) atomic_store(&R->overrun, 1);
+        if (stop) atomic_store(&R->overrun, OVERRUN_STOP);
+        else if (!*w->blocked_at) atomic_store(&R->overrun, OVERRUN_NOTE);
         stuck = in_c(w, R->top, id, now, stop ? stop_it : note_line) > w->stuck_ns && w->reported != id;
         /* The thread has been in that C call for a second and cannot leave the task while we hold the lock: its stack stands still. */
         if (stuck && innermost(R->top, &ar)) snprintf(w->blocked_at, sizeof w->blocked_at, "%s:%d", ar.short_src, ar.currentline);

@@ -107,6 +107,11 @@ local function converse(conn, opts)
         return {from = ok and from or 0, words = json.array(ok and words or {})}
     end
     function answers.stats() return attach.stats(opts) end
+    function answers.blocked(m)
+        local seconds, at = 0, ""
+        if opts.blocked then seconds, at = opts.blocked(m.worker) end
+        return {seconds = seconds, at = at}
+    end
     function answers.reload()
         if not opts.on_reload then return {ok = false, message = "this program has nothing to reload"} end
         local ok, result, message = pcall(opts.on_reload)
@@ -146,7 +151,7 @@ end
 
 --- Opens the control socket of this worker. opts: name (shown and asked for), env (names for the prompt: app, store, ...), on_reload() ->
 --- ok, message; stats() -> more fields for `neap top`; commands (more /commands), names(prefix) -> words for completion inside strings,
---- note() -> a sentence that whoever attaches should read, or nil,
+--- blocked(worker) -> seconds, "file:line" (of a sibling whose loop is blocked); note() -> a sentence that whoever attaches should read, or nil,
 --- where (a text such as "http://127.0.0.1:5000"), worker and workers (numbers). Returns the server; its :close() removes the socket.
 ---@param opts? table
 function attach.serve(opts)
@@ -233,57 +238,109 @@ function Client:close()
 end
 Client.__close = Client.close
 
---- The running servers of this user: a list of {path, name, pid, worker, workers, version, where}. Sockets that dead processes left are
--- removed.
-function attach.list()
-    local found = {}
-    for _, path in ipairs(control.list()) do
-        local ok, client = pcall(connect, path)
-        if ok then
-            local said, info = pcall(task.timeout, 2, function() return client:hello() end)
-            client:close()
-            if said then
-                info.path = path
-                found[#found + 1] = info
-            end
-        elseif type(client) == "table" and client.kind == "connection" then
-            local alive = io.open("/proc/" .. (path:match("/(%d+)[%d.]*%.sock$") or "self") .. "/stat")
+local PATIENCE_S <const> = 1 -- a worker that has not introduced itself by then is busy with something else
+
+-- What is known of the socket at `path`: what the worker says of itself, or {silent = true} if it does not answer, or nil if nobody is there.
+local function introduce(path)
+    local pid, worker = path:match "/(%d+)%.?(%d*)%.sock$"
+    local ok, client = pcall(connect, path)
+    if not ok then
+        if type(client) == "table" and client.kind == "connection" then
+            local alive = io.open("/proc/" .. (pid or "self") .. "/stat")
             if alive then alive:close() else os.remove(path) end
+        end
+        return nil
+    end
+    local said, info = pcall(task.timeout, PATIENCE_S, function() return client:hello() end)
+    client:close()
+    if not said then
+        if not pid then return nil end
+        info = {pid = math.tointeger(tonumber(pid)), worker = math.tointeger(tonumber(worker)) or 1, workers = 1, silent = true}
+    end
+    info.path = path
+    return info
+end
+
+--- The running servers of this user: a list of {path, name, pid, worker, workers, version, where}, one for each worker, or {path, pid, worker,
+--- silent = true} for one that does not answer. Worker 0 is a server's main thread, which has no requests and no prompt. Sockets that dead processes
+--- left are removed.
+function attach.list()
+    local paths, found, by_path = control.list(), {}, {}
+    task.each(paths, function(path) by_path[path] = introduce(path) end)
+    for _, path in ipairs(paths) do found[#found + 1] = by_path[path] end
+    for _, info in ipairs(found) do -- a silent one is called what its siblings are called
+        for _, other in ipairs(info.silent and found or {}) do
+            if other.pid == info.pid and other.name then info.name, info.workers, info.where = other.name, other.workers, other.where end
         end
     end
     return found
 end
 
-local function describe(info)
-    return ("%-8d %-16s %s%s"):format(info.pid, info.name or "", info.workers > 1 and ("worker %d of %d  "):format(info.worker,
-        info.workers) or "",
-        info.where or "")
+-- One line for each server in a list of workers.
+local function describe(list)
+    local lines, of = {}, {}
+    for _, info in ipairs(list) do
+        local known = of[info.pid]
+        if not known and info.worker > 0 then
+            known = {info = info}
+            of[info.pid], lines[#lines + 1] = known, known
+        end
+        if known and info.silent and info.worker > 0 then known.silent = true end
+    end
+    for i, one in ipairs(lines) do
+        local info = one.info
+        lines[i] = ("  %-8d %-16s %s%s%s"):format(info.pid, info.name or "", info.workers > 1 and info.workers .. " workers  " or "", info.where or "",
+            one.silent and (info.workers > 1 and "  not all answer" or "  does not answer") or "")
+    end
+    return lines
+end
+
+--- Why a worker is silent, as far as its main thread knows, and what to do.
+---@param info table as in attach.list
+---@return string
+function attach.silence(info)
+    local where = ""
+    local ok, client = pcall(connect, attach.path(info.pid, 0))
+    if ok then
+        local said, blocked = pcall(task.timeout, PATIENCE_S, function() return client:ask {op = "blocked", worker = info.worker} end)
+        client:close()
+        if said and blocked.seconds and blocked.seconds > 0 then
+            where = (", blocked for %.1f s%s"):format(blocked.seconds, blocked.at ~= "" and " at " .. blocked.at or "")
+        end
+    end
+    return ("%s does not answer (pid %d%s%s). A loop is stopped after --time-limit, and a worker that is stuck in C is replaced: try again; its log has "
+        .. "the line. To end it: kill %d"):format(info.name or "neap", info.pid, info.workers > 1 and ", worker " .. info.worker or "", where, info.pid)
 end
 
 --- Connects to a running server: by process id, name or socket path; without a target to the only one there is.
 ---@param target? string
----@param worker? integer default 1
+---@param worker? integer default 1; 0: the main thread, or worker 1 where a program has none of its own
 function attach.open(target, worker)
     worker = worker or 1
     if target and target:find("/", 1, true) then
         local client = connect(target)
-        client:hello()
-        return client
+        local said = pcall(task.timeout, PATIENCE_S * 2, function() return client:hello() end)
+        if said then return client end
+        client:close()
+        error(task.error("connection", ("nobody answers at %s: its loop is blocked. Try again, or end the process"):format(target)), 0)
     end
-    local matches, lines = {}, {}
-    for _, info in ipairs(attach.list()) do
-        lines[#lines + 1] = "  " .. describe(info)
-        if info.worker == worker and (not target or tostring(info.pid) == target or info.name == target) then
-            matches[#matches + 1] = info end
+    local list, matches = attach.list(), {}
+    local function look(wanted)
+        for _, info in ipairs(list) do
+            if info.worker == wanted and (not target or tostring(info.pid) == target or info.name == target) then matches[#matches + 1] = info end
+        end
     end
-    if #matches == 1 then
+    look(worker)
+    if worker == 0 and #matches == 0 then look(1) end
+    if #matches == 1 and not matches[1].silent then
         local client = connect(matches[1].path)
         client:hello()
         return client
     end
-    local why = #lines == 0 and "no neap server of this user is running; `neap serve` starts one"
-        or #matches == 0 and ("there is no server '%s'%s; running are:\n%s"):format(target or "?", worker > 1 and " with a worker "
-            .. worker or "",
+    local lines = describe(list)
+    local why = #matches == 1 and attach.silence(matches[1])
+        or #lines == 0 and "no neap server of this user is running; `neap serve` starts one"
+        or #matches == 0 and ("there is no server '%s'%s; running are:\n%s"):format(target or "?", worker > 1 and " with a worker " .. worker or "",
             table.concat(lines, "\n"))
         or ("several servers are running; say which (process id or name):\n%s"):format(table.concat(lines, "\n"))
     error(task.error("connection", why), 0)

@@ -6,6 +6,7 @@
 ---       drop = function(value) end,                     -- the new one is not wanted (another worker's build failed)
 ---       files = function(new) return {"app.lua"} end,   -- for watch: of the version that was just built, or else of the one in force; worker 1's
 ---                                                       -- reload.reported has what another worker said
+---       blocked = function() return "worker 2 .." end,  -- a sentence about a worker that cannot answer at present, or nil
 ---       told = function(ok, message) end,               -- in every worker, after each round
 ---   }
 ---   local ok, message = reload:now()                    -- in worker 1
@@ -42,7 +43,7 @@ end
 --- ARGS: see above, and workers (their number, default 1). Every worker makes one.
 function Reload.new(opts)
     local self = setmetatable({
-        build = opts.build, commit = opts.commit, drop = opts.drop, files = opts.files, told = opts.told, workers = opts.workers or 1,
+        build = opts.build, commit = opts.commit, drop = opts.drop, files = opts.files, told = opts.told, blocked = opts.blocked, workers = opts.workers or 1,
         lock = task.mutex(), last = {ok = true, count = 0}, round = 0,
     }, Reload)
     if self.workers > 1 then
@@ -72,9 +73,14 @@ local function others_build(self)
     worker.send("all", "reload.build", tostring(self.round))
     local good, why = true, nil
     for _ = 2, self.workers do
-        local answer = self.answers:recv(ANSWER_S)
+        local answer, blocked
+        for _ = 1, ANSWER_S do
+            answer = self.answers:recv(1)
+            blocked = not answer and self.blocked and self.blocked() or nil
+            if answer or blocked then break end
+        end
         if answer then self.reported = answer.files end
-        if not answer or not answer.ok then good, why = false, why or answer and answer.why or "a worker did not answer in time" end
+        if not answer or not answer.ok then good, why = false, why or answer and answer.why or blocked or "a worker did not answer in time" end
     end
     self.answers = nil
     return good, why

@@ -139,6 +139,15 @@ function supervisor.start(opt)
     reload = Reload.new {
         workers = opt.workers + MAIN, build = function() return true end, commit = function() end,
         files = function() return reload.reported or files end,
+        blocked = function()
+            for n = 1, opt.workers do
+                local seconds, at = worker.blocked(n + MAIN)
+                if seconds > 1 then
+                    return ("worker %d does not answer, blocked for %.1f s%s; the old version goes on. Try again when it is free"):format(n, seconds,
+                        at ~= "" and " at " .. at or "")
+                end
+            end
+        end,
     }
     neap.on_signal("HUP", function() reload:now() end)
     answer_workers(here, reload)
@@ -156,8 +165,12 @@ function supervisor.start(opt)
     sockets:close() -- the workers' copies are left: what still waits in them is served, nothing new comes
     local gone = task.channel(opt.workers) -- the workers still need the Redis that this thread closes last
     worker.on("gone", function() gone:send(true) end)
+    local waited = 0
+    for n = 1, opt.workers do
+        if worker.blocked(n + MAIN) < 1 then waited = waited + 1 end -- one that is blocked cannot drain: it is stopped when this thread closes
+    end
     worker.send("all", "stop", "")
-    for _ = 1, opt.workers do gone:recv(opt.drain) end
+    for _ = 1, waited do gone:recv(opt.drain) end
 end
 
 return supervisor
