@@ -81,12 +81,19 @@ static int train_one(const neap_kernels *k, neap_train_job *j, neap_work *work, 
     return 0;
 }
 
+/* A job and its work: floating-point operations, roughly. */
+typedef struct turn {
+    double work;
+    size_t job;
+} turn;
+
 /* What one call's threads share. */
 typedef struct crew {
     const neap_kernels *k;
     neap_train_job *train;
     neap_predict_job *predict;
     size_t n;
+    struct turn *order; /* largest first, so that no thread ends on a long one alone; NULL: as they come */
     atomic_size_t next;
     atomic_int stop;
     const neap_progress *p;
@@ -107,8 +114,9 @@ static void crew_run(crew *c, neap_team *team) {
     neap_work ours = {0};
     const neap_net *carved = NULL;
     neap_progress p = {crew_poll, c};
-    size_t i;
-    while ((i = atomic_fetch_add(&c->next, 1)) < c->n) {
+    size_t at;
+    while ((at = atomic_fetch_add(&c->next, 1)) < c->n) {
+        size_t i = c->order ? c->order[at].job : at;
         int *status = c->train ? &c->train[i].status : &c->predict[i].status, rows = job_rows(c, i), rc = 0;
         neap_work *work = c->train ? c->train[i].work : c->predict[i].work;
         if (crew_poll(c)) rc = NEAP_KERN_CANCELLED;
@@ -133,6 +141,22 @@ static void *crew_thread(void *arg) {
     return NULL;
 }
 
+static int larger_first(const void *a, const void *b) {
+    const turn *x = a, *y = b;
+    return x->work != y->work ? (x->work < y->work) - (x->work > y->work) : (x->job > y->job) - (x->job < y->job);
+}
+
+static turn *crew_order(const crew *c) {
+    turn *order = malloc(c->n * sizeof *order);
+    for (size_t i = 0; order && i < c->n; i++) {
+        const neap_train_job *t = c->train ? &c->train[i] : NULL;
+        double samples = t ? (double)(t->train->n + (t->val ? t->val->n / 3 : 0)) * t->epochs : (double)c->predict[i].data->n;
+        order[i] = (turn){samples * (double)job_net(c, i)->params, i};
+    }
+    if (order) qsort(order, c->n, sizeof *order, larger_first);
+    return order;
+}
+
 static int crew_start(crew *c, int threads) {
     pthread_t thread[64];
     int extra = 0;
@@ -142,9 +166,11 @@ static int crew_start(crew *c, int threads) {
         crew_run(c, team);
         neap_team_free(team);
     } else {
+        if (threads > 1 && c->n > 1) c->order = crew_order(c);
         while (extra < threads - 1 && (size_t)extra + 1 < c->n && !pthread_create(&thread[extra], NULL, crew_thread, c)) extra++;
         crew_run(c, NULL);
         for (int i = 0; i < extra; i++) pthread_join(thread[i], NULL);
+        free(c->order);
     }
     for (size_t i = 0; i < c->n; i++) {
         int rc = c->train ? c->train[i].status : c->predict[i].status;
