@@ -25,6 +25,7 @@ if not ok then
     os.exit(2)
 end
 if not has_option {"-o", "--output"} then table.insert(arg, 1, "--output=neap.test_output") end
+table.insert(arg, 1, "--ignore-lua") -- the `lua = "neap"` of a project's .busted is for plain busted: here neap runs already
 package.path = "./?.lua;" .. package.path -- spec/helper.lua is require "spec.helper"
 
 -- The runner ends the process with os.exit, the number of failures as its code; here that is caught, so that the host closes in good order.

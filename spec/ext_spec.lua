@@ -209,6 +209,37 @@ describe("the rocks of rockspec/, installed by luarocks into a fresh project", f
             .. "0\t951865200\t1709251199\tnil\nrc=0\n", out)
     end)
 
+    it("read a real terminal line: the bridge posts what a board prints to a running server", function()
+        local helper, process, task = require "spec.helper", require "neap.process", require "neap.task"
+        local app = require("neap.http").app()
+        local got, seen = {}, task.event()
+        app:post("/receive", function(req)
+            got[#got + 1] = req:json()[1]
+            if #got == 2 then seen:set() end
+            return 200, {}
+        end)
+        local server = app:listen{port = 0}
+        local closing <close> = setmetatable({}, {__close = function() server:close() end}) -- luacheck: ignore 211
+        helper.write(dir .. "/board.py", [[
+import os, pty, sys, time
+board, line = pty.openpty()
+print(os.ttyname(line), flush=True)
+sys.stdin.readline()
+os.write(board, b"temperature:21.5\r\nhumidity: 40\r\n")
+sys.stdin.readline()
+]])
+        local board <close> = process.spawn{"python3", dir .. "/board.py", stdin = "pipe", stdout = "pipe"}
+        local path = assert(board:line(20))
+        local command = ("%s exec %s serial %s --url http://127.0.0.1:%d/receive"):format(env, NEAP, path, server:port())
+        local bridge <close> = process.spawn{"sh", "-c", command} -- luacheck: ignore 211
+        helper.eventually(function() -- the bridge has made the line raw: what is written now is not echoed back
+            return process.run{"stty", "-F", path, "-a"}:find("-echo ", 1, true)
+        end)
+        board:write "now\n"
+        seen:wait(10)
+        assert.are.same({{sensor_name = "temperature", sensor_output = 21.5}, {sensor_name = "humidity", sensor_output = 40}}, got)
+    end)
+
     it("keep lua/ in git, unlike `luarocks init`", function()
         local out = sh(("cd %s/project && cat .gitignore && mkdir -p lua && touch lua/mine.lua && git init -q . && git status --short -uall"):format(dir))
         assert.is_truthy(out:find("lua/mine.lua", 1, true))
@@ -216,9 +247,30 @@ describe("the rocks of rockspec/, installed by luarocks into a fresh project", f
         assert.is_truthy(out:find("/lua_modules", 1, true))
     end)
 
+    it("live in a project that passes its own check and test from the start", function()
+        local out = sh(env .. NEAP .. " check")
+        assert.is_truthy(out:find("all is well", 1, true) and out:find("rc=0\n$"), out)
+        out = sh(env .. "PATH=/usr/bin:/bin " .. NEAP .. " test") -- also where no `neap` is in PATH
+        assert.is_truthy(out:find("specs: 1 passed, 0 failed", 1, true) and out:find("rc=0\n$"), out)
+    end)
+
     it("and `neap init` never overwrites", function()
         os.execute(("echo mine > %s/project/app.lua"):format(dir))
         assert.is_truthy(sh(("%s init %s/project"):format(NEAP, dir)):find("kept   app.lua", 1, true))
         assert.are.equal("mine\n", io.open(dir .. "/project/app.lua"):read("a"))
+    end)
+end)
+
+describe("neap's own rockspec", function()
+    it("builds and installs with luarocks make, offline", function()
+        local helper = require "spec.helper"
+        local build = helper.program():match("^(.*)/[^/]*$") or "."
+        if build ~= "build" then return end -- another build folder: luarocks would make build/ anew
+        local dir = helper.dir()
+        local guard <close> = setmetatable({}, {__close = function() helper.remove(dir) end}) -- luacheck: ignore 211
+        local out = sh(([[unset MAKEFLAGS MAKELEVEL
+            HOME=%s luarocks --lua-version=5.4 --only-server=file://%s make --tree %s/tree rockspec/neap-scm-1.rockspec]]):format(dir, dir, dir))
+        assert.is_truthy(out:find("neap scm-1 is now installed", 1, true), out)
+        assert.are.equal("6\nrc=0\n", sh(dir .. "/tree/bin/neap -e 'print(require(\"neap.tensor\"){1, 2, 3}:sum() // 1 | 0)'"))
     end)
 end)
