@@ -44,10 +44,18 @@ describe("README", function()
         probe:close()
         local dir = helper.dir()
         local program = process.run {"readlink", "-f", helper.program()}
+        local build = helper.program():match "^(.*)/[^/]*$" or "."
+        local sanitizer = build:match "/(%a+)$"
+        sanitizer = (sanitizer == "address" or sanitizer == "thread" or sanitizer == "undefined") and sanitizer
+        local made, failed = process.run {"sh", "-c", ("unset MAKEFLAGS MAKELEVEL; make -s -C %s -o build install BUILD=%s PREFIX=%s/prefix %s")
+            :format(root, build, dir, sanitizer and "SANITIZER=" .. sanitizer or "")}
+        assert.equal(0, failed, made)
         local script = {
             "export PATH='" .. program:match "^(.*)/[^/]*$" .. "':$PATH NO_COLOR=1 COLUMNS=100",
+            "export PKG_CONFIG_PATH=" .. dir .. "/prefix/lib/pkgconfig LD_LIBRARY_PATH=" .. dir .. "/prefix/lib",
+            sanitizer and "cc() { command cc -fsanitize=" .. sanitizer .. ' "$@"; }' or "",
             "unset NEAP_DATA REDIS_URL REDIS_HOST REDIS_PORT", "cd '" .. dir .. "'",
-            "trap 'kill $! 2>/dev/null; wait' EXIT"}
+            "trap 'kill $! 2>/dev/null || true; wait' EXIT"}
         for i, step in ipairs(steps) do
             script[#script + 1] = ("echo; echo '=== step %d'"):format(i)
             script[#script + 1] = step.commands:gsub("%f[%d]5000%f[%D]", port)
