@@ -212,9 +212,10 @@ void http_unwatch(http_conn *k) {
 static void on_watch_timer(uv_timer_t *t) {
     neap_http *s = t->data;
     uint64_t now = http_now(s);
-    neap_http_req *r = s->flight_head;
+    neap_http_req *r = s->flight_new; /* parked streams are behind us */
     for (; r && r->started + WATCH_MS <= now; r = r->next)
         if (r->conn) http_watch(r->conn);
+    s->flight_new = r;
     if (r) uv_timer_start(t, on_watch_timer, WATCH_MS, 0);
 }
 

@@ -86,7 +86,7 @@ struct neap_http {
     http_conn *conns, **by_fd; /* by_fd: by descriptor, fd_cap places */
     int fd_cap, filter;        /* filter: recv() is ours */
     unsigned nconn;
-    neap_http_req *flight_head, *flight_tail;
+    neap_http_req *flight_head, *flight_tail, *flight_new; /* flight_new: the first whose connection is not watched yet */
     neap_http_req *free_reqs;
     unsigned nfree;
     struct http_linger *lingers;

@@ -92,6 +92,7 @@ static void flight_begin(neap_http_req *r) {
     if (s->flight_tail) s->flight_tail->next = r;
     else s->flight_head = r;
     s->flight_tail = r;
+    if (!s->flight_new) s->flight_new = r;
     s->st.in_flight++;
     neap_http_ref(r);
     http_watch_soon(s);
@@ -105,6 +106,7 @@ void http_flight_end(neap_http_req *r) {
     else s->flight_head = r->next;
     if (r->next) r->next->prev = r->prev;
     else s->flight_tail = r->prev;
+    if (s->flight_new == r) s->flight_new = r->next;
     r->prev = r->next = NULL;
     s->st.in_flight--;
     if (r->pending) {
