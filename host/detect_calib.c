@@ -2,7 +2,7 @@
 #include "host/detect_calib.h"
 #include <math.h>
 
-enum { CARRIED = 50 }; /* exceedances that make a tail a probability */
+enum { CARRIED = 12 }; /* exceedances that make a tail a probability */
 
 void neap_detect_calib_add(neap_detect_calib *c, float score) {
     neap_detect_scale_add(&c->body, score);

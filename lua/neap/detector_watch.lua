@@ -39,10 +39,14 @@ watch.constants = {
     silence_times = 2,      -- ... so many times the longest step, whichever is longer
     forget_step = 0.999,    -- how fast a long step is forgotten
     calm_p = 0.05,          -- a reading above this p is calm
-    odd_share = 3,          -- all statistics together: rows below the budget's p come in runs of several, and a run is one alert
-    single_share = 0.25,    -- forecast error alone, for a single wild reading: a quarter of the budget
-    shift_share = 0.25,     -- and a quarter for these together, for what grows slowly:
+    -- The budget's shares; together 0.85, the rest is for what a fitted tail gets wrong.
+    odd_share = 0.4,        -- all statistics together, times the usual length of a run: a run of odd readings is one alert
+    single_share = 0.25,    -- forecast error alone, for a single wild reading
+    shift_share = 0.2,      -- these together, for what grows slowly:
     shift_parts = {"error_12", "level_48", "day_48", "rough_48"},
+    run_p = 0.02,           -- how long runs are is learnt from readings below this p ...
+    run_most = 10,          -- ... longer ones are incidents and count as so many readings ...
+    run_prior = 10,         -- ... and to begin with ten runs of one
     shift_days = 2,         -- shift speaks after so many days (at most 3,000 readings): unlike what, before?
 }
 
@@ -56,7 +60,8 @@ function watch.new(spec, constants)
     for _, name in ipairs(watch.names) do alerts[name] = alert.new() end
     return setmetatable({
         spec = spec, learned = detector.new(constants),
-        state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, seen = 0},
+        state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, seen = 0,
+            runs = 0, odd_rows = 0, run_rows = 0, run_calm = 0},
     }, Watch)
 end
 
@@ -137,10 +142,30 @@ end
 -- The budget's probability for one reading, times a share.
 local function limit_of(self, share) return math.min(0.01, alert.limit_of(self.spec.false_alarms, interval_of(self)) * share) end
 
+-- Independent noise has runs of one odd reading, a slow sensor runs of several, so the length is measured. A run ends as an alert does.
+local function learn_run(self, now)
+    local c, state = watch.constants, self.state
+    if state.seen < c.warm_up then return end
+    if now.p <= c.run_p then
+        if state.run_rows == 0 then state.runs = state.runs + 1 end
+        state.run_rows, state.run_calm = state.run_rows + 1, 0
+        if state.run_rows <= c.run_most then state.odd_rows = state.odd_rows + 1 end
+    elseif state.run_rows > 0 then
+        state.run_calm = now.p > c.calm_p and state.run_calm + 1 or 0
+        if state.run_calm >= watch.policies.forecast.clear then state.run_rows = 0 end
+    end
+end
+
+-- Readings in a run, as a mean.
+local function run_length(self)
+    local prior, state = watch.constants.run_prior, self.state
+    return (state.odd_rows + prior) / (state.runs + prior)
+end
+
 -- All statistics together are odd, and the one that stands out most belongs to this detector (or its alert is raised already, and the
 -- other's is not: one trouble, one alert).
 local function is_odd(self, now, name, other)
-    if now.p > limit_of(self, watch.constants.odd_share) then return false end
+    if now.p > limit_of(self, watch.constants.odd_share * run_length(self)) then return false end
     local alerts = self.state.alerts
     if alerts[name].status == "raised" then return true end
     return alerts[other].status ~= "raised" and detector.named[now.why] == name
@@ -223,6 +248,7 @@ function Watch:update(time, value, forecast)
             local finding, text, p = detect[name](self, now)
             step(self, events, name, clock, finding, text, value, p)
         end
+        learn_run(self, now)
         remember(self, now)
     end
     verdict.open = self:open()
