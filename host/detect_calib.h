@@ -1,5 +1,5 @@
 /* detect_calib.h: a score becomes a probability by its rank among earlier scores: p = (1 + number of earlier scores >=
-   s) / (n + 1), the split conformal rule, so no shape is assumed. Above the 98th percentile, once 50 scores lie there,
+   s) / (n + 1), the split conformal rule, so no shape is assumed. Above the 98th percentile, once 12 scores lie there,
    a generalised Pareto tail carries p below 1 / (n + 1), by a factor of 10 at most: never below what the tail supports.
    Exact for up to 1,024 scores and for the 256 largest of any number; between, the rank comes from an even sample of
    512 to 1,024. Plain data, no allocation. */

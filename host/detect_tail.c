@@ -2,7 +2,7 @@
 #include "host/detect_tail.h"
 #include <math.h>
 
-enum { CARRIED = 12, FEWEST = 10, FEWEST_RANKED = 16, REACH = 10 };
+enum { CARRIED = NEAP_DETECT_TAIL_CARRIED, FEWEST = 10, FEWEST_RANKED = 16, REACH = 10 };
 
 /* Fits the tail to the list's m largest values: the sample moments a0 = mean(e), a1 = mean((1 - rank) e) give shape and
  * scale. */

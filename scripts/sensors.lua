@@ -9,6 +9,9 @@
 --   mean, deviation, period, kind     what `neap seed` makes up: "cycle" (realistic) or "white" (pure noise)
 --   keep, clock, flatline, silence, scale, offset, false_alarms       see README, "Describing a sensor"
 
+-- All sensors together bring at most so many false alarms a week; each gets its share. Fewer also means that less is found.
+fleet {false_alarms = 7}
+
 sensor "temperature" {
     unit = "°F", label = "room temperature",
     minimum = 60, maximum = 70,

@@ -423,11 +423,11 @@ describe("neap score --csv", function()
         local lines = {"timestamp,value"}
         for i = 1, 3000 do lines[#lines + 1] = ("%d,%d"):format(START + 60 * i, 100000 + 3 * i) end
         local _, sum = scored(table.concat(lines, "\n"))
-        assert.is_true(sum.flagged <= 1, sum.flagged)
+        assert.is_true(sum.flagged <= 2, sum.flagged) -- two days end in it, and with each the comparison with the days before changes
     end)
 
     -- The benchmark's data is not ours to ship: this part runs where a folder with it stands beside the checkout.
-    local nab = "../shared/data/nab/"
+    local nab = os.getenv "NEAP_NAB" or "../shared/data/nab/"
     local there = io.open(nab .. "windows.json")
     if there then
         local windows = require("neap.json").decode(there:read("a"))
@@ -455,5 +455,30 @@ describe("neap score --csv", function()
                 assert.is_true(false_alarms <= 8 + sum.rows // 1500, false_alarms .. " false alarms")
             end)
         end
+    else
+        pending("finds labelled incidents: left out, because there is no labelled data in " .. nab .. " (NEAP_NAB names another folder)")
     end
+end)
+
+describe("a fleet of clean sensors", function()
+    local fleet = require "spec.fleet_alarms"
+
+    it("shares its budget: never more than seven false alarms a week together unless asked", function()
+        assert.equal(1, sensors.none():share(5))
+        assert.equal(0.07, sensors.none():share(100))
+        assert.equal(0.035, sensors.none():share(100, 2))
+        assert.equal(1, sensors.parse("fleet {false_alarms = 100}", "s.lua"):share(100))
+        local ok, why = pcall(sensors.parse, "fleet {\n false_alarm = 1}", "s.lua")
+        assert.is_false(ok)
+        assert.truthy(why:find("s.lua:1: fleet: unknown key 'false_alarm'", 1, true))
+    end)
+
+    it("brings no more false alarms than its budget, but for chance", function()
+        local weeks = 4
+        local total, _, budget = fleet.run {sensors = 5, minutes = 10, weeks = weeks, warm = 1}
+        assert.equal(5, budget)
+        local allowed = budget * weeks
+        assert.is_true(total <= allowed + 3 * math.sqrt(allowed), total)
+        assert.is_true(total > 0) -- a detector that never speaks keeps any budget
+    end)
 end)

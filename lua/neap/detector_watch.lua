@@ -39,14 +39,15 @@ watch.constants = {
     silence_times = 2,      -- ... so many times the longest step, whichever is longer
     forget_step = 0.999,    -- how fast a long step is forgotten
     calm_p = 0.05,          -- a reading above this p is calm
-    -- The budget's shares; together 0.85, the rest is for what a fitted tail gets wrong.
-    odd_share = 0.4,        -- all statistics together, times the usual length of a run: a run of odd readings is one alert
-    single_share = 0.25,    -- forecast error alone, for a single wild reading
-    shift_share = 0.2,      -- these together, for what grows slowly:
+    -- The budget's shares; together about 0.5, the rest is for what runs and a fitted tail get wrong.
+    odd_share = 0.35,       -- all statistics together, times the usual length of a run: a run of odd readings is one alert
+    single_share = 0.05,    -- forecast error alone, for a single wild reading
+    shift_share = 0.1,      -- these together, for what grows slowly, times the usual length of their runs:
     shift_parts = {"error_12", "level_48", "day_48", "rough_48"},
+    beyond = 0.6,           -- of a limit rarer than one in all readings so far
     run_p = 0.02,           -- how long runs are is learnt from readings below this p ...
     run_most = 10,          -- ... longer ones are incidents and count as so many readings ...
-    run_prior = 10,         -- ... and to begin with ten runs of one
+    run_prior = 5,         -- ... and to begin with ten runs of one
     shift_days = 2,         -- shift speaks after so many days (at most 3,000 readings): unlike what, before?
 }
 
@@ -59,9 +60,9 @@ function watch.new(spec, constants)
     local alerts = {}
     for _, name in ipairs(watch.names) do alerts[name] = alert.new() end
     return setmetatable({
-        spec = spec, learned = detector.new(constants),
+        spec = spec, learned = detector.new(constants), budget = spec.false_alarms,
         state = {alerts = alerts, equal_rows = 0, longest_equal = 0, longest_step = 0, seen = 0,
-            runs = 0, odd_rows = 0, run_rows = 0, run_calm = 0},
+            odd_runs = {rows = 0, runs = 0, now = 0, calm = 0}, slow_runs = {rows = 0, runs = 0, now = 0, calm = 0}},
     }, Watch)
 end
 
@@ -139,33 +140,46 @@ local function interval_of(self)
     return self.spec.interval or interval or 60
 end
 
--- The budget's probability for one reading, times a share.
-local function limit_of(self, share) return math.min(0.01, alert.limit_of(self.spec.false_alarms, interval_of(self)) * share) end
+-- The budget's probability for one reading, times a share. One that is rarer than the past is long rests on a tail fitted past its data, whose
+-- error is one-sided: half of it is asked for there.
+local function limit_of(self, share)
+    local limit = math.min(0.01, alert.limit_of(self.budget, interval_of(self)) * share)
+    return limit * math.max(watch.constants.beyond, math.min(1, limit * self.state.seen))
+end
 
--- Independent noise has runs of one odd reading, a slow sensor runs of several, so the length is measured. A run ends as an alert does.
-local function learn_run(self, now)
-    local c, state = watch.constants, self.state
-    if state.seen < c.warm_up then return end
-    if now.p <= c.run_p then
-        if state.run_rows == 0 then state.runs = state.runs + 1 end
-        state.run_rows, state.run_calm = state.run_rows + 1, 0
-        if state.run_rows <= c.run_most then state.odd_rows = state.odd_rows + 1 end
-    elseif state.run_rows > 0 then
-        state.run_calm = now.p > c.calm_p and state.run_calm + 1 or 0
-        if state.run_calm >= watch.policies.forecast.clear then state.run_rows = 0 end
+-- Independent noise has runs of one odd reading, a slow sensor runs of several, so their length is measured. A run ends as an alert does.
+local function learn_run(self, run, p, clear)
+    local c = watch.constants
+    if self.state.seen < c.warm_up then return end
+    if p <= c.run_p then
+        if run.now == 0 then run.runs = run.runs + 1 end
+        run.now, run.calm = run.now + 1, 0
+        if run.now <= c.run_most then run.rows = run.rows + 1 end
+    elseif run.now > 0 then
+        run.calm = p > c.calm_p and run.calm + 1 or 0
+        if run.calm >= clear then run.now = 0 end
     end
 end
 
 -- Readings in a run, as a mean.
-local function run_length(self)
-    local prior, state = watch.constants.run_prior, self.state
-    return (state.odd_rows + prior) / (state.runs + prior)
+local function length(run)
+    local prior = watch.constants.run_prior
+    return (run.rows + prior) / (run.runs + prior)
+end
+
+-- The statistic of slow changes that stands out most.
+local function slowest(now)
+    local most, worst = nil, 0
+    for _, name in ipairs(watch.constants.shift_parts) do
+        if now.parts[name] > worst then most, worst = name, now.parts[name] end
+    end
+    return most, 10.0 ^ -worst
 end
 
 -- All statistics together are odd, and the one that stands out most belongs to this detector (or its alert is raised already, and the
 -- other's is not: one trouble, one alert).
 local function is_odd(self, now, name, other)
-    if now.p > limit_of(self, watch.constants.odd_share * run_length(self)) then return false end
+    if now.p > limit_of(self, watch.constants.odd_share * length(self.state.odd_runs)) then return false end
     local alerts = self.state.alerts
     if alerts[name].status == "raised" then return true end
     return alerts[other].status ~= "raised" and detector.named[now.why] == name
@@ -188,12 +202,8 @@ end
 function detect.shift(self, now)
     local c = watch.constants
     if self.state.seen < math.max(c.warm_up, math.min(3000, c.shift_days * 86400 / interval_of(self))) then return "neither" end
-    local most, worst = nil, 0
-    for _, name in ipairs(c.shift_parts) do
-        if now.parts[name] > worst then most, worst = name, now.parts[name] end
-    end
-    local p = 10.0 ^ -worst
-    if most and p <= limit_of(self, c.shift_share / #c.shift_parts) then
+    local most, p = slowest(now)
+    if most and p <= limit_of(self, c.shift_share / #c.shift_parts * length(self.state.slow_runs)) then
         return "bad", ("%s; %s readings is as far off"):format(detector.reasons[most], odds(p)), p
     end
     if is_odd(self, now, "shift", "forecast") then return "bad", oddness(now), now.p end
@@ -248,7 +258,9 @@ function Watch:update(time, value, forecast)
             local finding, text, p = detect[name](self, now)
             step(self, events, name, clock, finding, text, value, p)
         end
-        learn_run(self, now)
+        local _, slow_p = slowest(now)
+        learn_run(self, state.odd_runs, now.p, watch.policies.forecast.clear)
+        learn_run(self, state.slow_runs, slow_p, watch.policies.shift.clear)
         remember(self, now)
     end
     verdict.open = self:open()

@@ -151,6 +151,10 @@ function One:push(time_us, value)
     return verdict, events
 end
 
+--- False alarms a week that this sensor may bring, where that is not its spec's number.
+---@param false_alarms number
+function One:allow(false_alarms) self.watch.budget = false_alarms end
+
 --- Time passes without a reading: the events (`silence` is raised here).
 ---@param now_us integer
 function One:tick(now_us)

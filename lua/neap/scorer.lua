@@ -97,6 +97,15 @@ local function watch(self, sensor)
     return one
 end
 
+--- Sensors keep the fleet's budget of false alarms together: each worker a part of it, each sensor in proportion to its own. (Benjamini and
+--- Hochberg's rule was not taken: it bounds the share of false ones among the alarms, not how many a week people are called.)
+local function share_budget(self)
+    local specs, asked = self.here.specs, 0
+    for _, one in pairs(self.watched) do asked = asked + one.live.spec.false_alarms end
+    local share = specs:share(asked, self.workers)
+    for _, one in pairs(self.watched) do one.live:allow(one.live.spec.false_alarms * share) end
+end
+
 --- The sensor's entry, or nil when it is not to be watched.
 local function entry_of(self, sensor)
     local one, now = self.watched[sensor], task.now()
@@ -114,6 +123,7 @@ local function entry_of(self, sensor)
     if one and not self.watched[sensor] then self.count = self.count + 1 end
     self.unwatched[sensor] = not one and now or nil
     self.watched[sensor] = one
+    share_budget(self)
     return one
 end
 
@@ -132,7 +142,7 @@ local function status_of(one)
         why = open and open.why or nil, text = open and open.text or nil, since = open and when.iso(open.from_us) or nil,
         time = when.iso(w.last_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
         surprise = last.p and 0.0 - math.log(last.p, 10) or nil, flagged_stretches = stretches, scored = w.scored,
-        surprises_at_1_percent = w.scored > 0 and w.surprises / w.scored or nil,
+        false_alarms = w.watch.budget, surprises_at_1_percent = w.scored > 0 and w.surprises / w.scored or nil,
     }
 end
 

@@ -115,7 +115,7 @@ sensors.keys = {
         about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
     { name = "flatline", check = duration_or_false, about = "alarm when the value has not moved for this long; learnt if not given" },
     { name = "silence", check = duration_or_false, about = "alarm when nothing has arrived for this long; learnt if not given" },
-    { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable" },
+    { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable; `fleet {false_alarms = 7}` bounds all sensors together" },
 }
 
 local key_by_name, key_names = {}, {}
@@ -199,7 +199,21 @@ end
 ---@param name string
 function Specs:has(name) return self.by_name[name] ~= nil end
 
-local function new_specs() return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0 }, Specs) end
+--- False alarms a week that all sensors together may bring, where no `fleet` says otherwise: one a day.
+sensors.FLEET_FALSE_ALARMS = 7
+
+--- The part of their own budgets that sensors get, so that together they keep the fleet's.
+---@param asked number what the sensors' own budgets add up to
+---@param workers? integer that share the fleet's budget
+---@return number share 1 or less
+function Specs:share(asked, workers)
+    local most = self.fleet.false_alarms / (workers or 1)
+    return asked > most and most / asked or 1
+end
+
+local function new_specs()
+    return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0, fleet = {false_alarms = sensors.FLEET_FALSE_ALARMS} }, Specs)
+end
 
 --- The line of `key = ` at or after the sensor's own line; the sensor's line if it cannot be found.
 local function line_of_key(lines, from, key)
@@ -243,7 +257,18 @@ function sensors.parse(source, file)
         end
     end
 
-    local env = setmetatable({ sensor = sensor }, { __index = _G })
+    local function fleet(raw)
+        local line = debug.getinfo(2, "l").currentline
+        if type(raw) ~= "table" then return mistake(line, "fleet must be followed by a table in braces: fleet {false_alarms = 7}") end
+        for key, value in pairs(raw) do
+            local n, why = positive(value)
+            if key ~= "false_alarms" then mistake(line, ("fleet: unknown key '%s'; false_alarms is all it takes"):format(tostring(key)))
+            elseif not n then mistake(line, "fleet: 'false_alarms' " .. why)
+            else specs.fleet.false_alarms = n end
+        end
+    end
+
+    local env = setmetatable({ sensor = sensor, fleet = fleet }, { __index = _G })
     local chunk, syntax = load(source, "@" .. file, "t", env)
     if not chunk then error(syntax, 0) end
     local ok, failure = pcall(chunk)
