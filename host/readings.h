@@ -72,6 +72,7 @@ const char *neap_readings_number(const char *s, size_t n, neap_num *out);
 typedef struct neap_decode_opts {
     const char *prefix; /* put before every sensor name that the item does not name in full; NULL = nothing */
     size_t prefix_len;
+    bool named;      /* JSON: in a list only items that name their sensor count, as in the starter kit */
     int64_t unit_ns; /* line protocol: nanoseconds in one unit of its timestamps; 0 = 1 (ns) */
 } neap_decode_opts;
 

@@ -33,6 +33,7 @@ typedef struct decoder {
     neap_readings *b;
     neap_json j;
     slice prefix;
+    bool named; /* a list's items without a name are refused: the starter kit skipped them */
 } decoder;
 
 static bool is(slice a, const char *word) { return a.n == strlen(word) && memcmp(a.s, word, a.n) == 0; }
@@ -226,6 +227,11 @@ static void finish(decoder *d, item *it) {
                                            : it->bad;
         if (bad) neap_readings_refuse(b, it->index, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
         else add(d, it, full_name(d, (slice){NULL, 0}, name), it->value, it->raw, 0);
+    } else if (d->named && !it->inner && strcmp(b->shape, "array") == 0) {
+        b->count = it->first;
+        b->refused_count = it->refused;
+        b->refused_kept = it->refused_kept;
+        neap_readings_refuse(b, it->index, NULL, 0, "sensor_name is missing");
     } else if (it->inner) {
         size_t keep = it->first;
         for (size_t i = it->first; i < b->count; i++)
@@ -268,6 +274,7 @@ static int broken(neap_readings *b, const neap_json *j) {
 
 static void begin(decoder *d, neap_readings *b, const neap_decode_opts *o) {
     d->b = b;
+    d->named = o && o->named;
     d->prefix = o && o->prefix ? (slice){o->prefix, o->prefix_len} : (slice){NULL, 0};
 }
 

@@ -49,7 +49,12 @@ session.run("neap export", opt, function(here)
         out = file
     end
     local names = opt.sensor and #opt.sensor > 0 and opt.sensor or here.store:sensors()
-    local function put(text) assert(out:write(text)) end
+    local function put(text)
+        local ok, why, code = out:write(text)
+        if ok then return end
+        if out == io.stdout and code == 32 then os.exit(141, true) end -- `| head` has had enough: quietly, as tools do that SIGPIPE ends
+        error(("cannot write %s: %s"):format(opt.out or "the output", why), 0)
+    end
     local write, count = (level and exporter.rollup_writer or exporter.writer)(opt.format, #names == 1, put), 0
     for _, name in ipairs(names) do
         local times

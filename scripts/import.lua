@@ -2,7 +2,9 @@
 local args = require "neap.args"
 local csv = require "neap.csv"
 local importer = require "neap.importer"
+local redis = require "neap.redis"
 local session = require "neap.session"
+local store = require "neap.store"
 
 local opt = args.parse {
     name = "neap import",
@@ -14,20 +16,35 @@ local opt = args.parse {
         {"--time", value = "COLUMN", help = "the column of times"},
         {"--value", value = "COLUMN", help = "the column of values"},
         {"--name", value = "COLUMN", help = "the column of sensors' names"},
-        {"--kit", type = "flag", help = "read the starter kit's lists sensor_logs:* from this Redis instead of a file"},
+        {"--kit", type = "flag", help = "read the starter kit's lists sensor_logs:* instead of a file"},
+        {"--from", value = "URL", help = "with --kit: the kit's Redis, such as redis://host:6379/0 (default: the kit's own REDIS_HOST, REDIS_PORT,\n"
+            .. "REDIS_DB, REDIS_PASSWORD; else the Redis that neap uses); what is read goes where --data or --redis say"},
         {"--namespace", default = "sensor_logs", help = "where the kit's lists are"},
     },
-    example = "neap import machine.csv --sensor machine",
+    example = "neap import machine.csv --sensor machine\nneap import --kit --from redis://localhost:6379/0 --data neap-data",
 }
 if not opt.file and not opt.kit then
     io.stderr:write("neap import: name a CSV file, or give --kit to read a starter kit's lists\n")
     os.exit(2, true)
 elseif opt.file and opt.kit then
-    io.stderr:write("neap import: --kit reads lists, not a file; name the kit's Redis with --redis redis://host:6379/0\n")
+    io.stderr:write("neap import: --kit reads lists, not a file; name the kit's Redis with --from redis://host:6379/0\n")
+    os.exit(2, true)
+elseif opt.from and not opt.kit then
+    io.stderr:write("neap import: --from names a starter kit's Redis and goes with --kit\n")
     os.exit(2, true)
 end
 
 local MOST_SHOWN <const> = 10
+
+local function without_password(url) return (url:gsub("//[^/]*@", "//")) end
+
+-- The store that holds the kit's lists, and its address. Without --from it is the Redis of the kit's variables, which is also where neap itself
+-- works unless --data or --redis say otherwise.
+local function kit_store(here)
+    local url = opt.from or not opt.redis and redis.environment_url() or nil
+    if not url or url == here.url then return here.store, here.url or "the Redis of " .. here.data end
+    return store.new(redis.connect(url)), url
+end
 
 session.run("neap import", opt, function(here)
     local problems = 0
@@ -37,7 +54,10 @@ session.run("neap import", opt, function(here)
     end
     local each
     if opt.kit then
-        each = importer.kit(here.store, opt.namespace, problem)
+        local source, url = kit_store(here)
+        io.stderr:write(("reading %s:* from %s, writing to %s\n"):format(opt.namespace, without_password(url),
+            here.url and without_password(here.url) or "the Redis of " .. here.data))
+        each = importer.kit(source, opt.namespace, problem)
     else
         local readings = csv.readings(opt.file, {sensor = opt.sensor, time = opt.time, value = opt.value, name = opt.name})
         each = importer.checked(readings, problem)
@@ -47,7 +67,7 @@ session.run("neap import", opt, function(here)
     print(("%d readings of %d sensor%s imported%s"):format(count, #names, #names == 1 and "" or "s",
         problems > 0 and (", %d refused"):format(problems) or ""))
     if opt.kit and count == 0 and problems == 0 then
-        io.stderr:write(("neap import: this Redis holds no lists %s:*; name the kit's with --redis redis://host:6379/0\n"):format(opt.namespace))
+        io.stderr:write(("neap import: that Redis holds no lists %s:*; name the kit's with --from redis://host:6379/0\n"):format(opt.namespace))
         os.exit(1, true)
     end
     for _, name in ipairs(names) do print("  " .. name) end

@@ -64,6 +64,9 @@ local function http_sink(url, prefix)
     end
 end
 
+local stop = task.event() -- before anything that takes time, so that Ctrl-C ends it in order at any moment
+neap.on_signal("INT", function() stop:set() end)
+neap.on_signal("TERM", function() stop:set() end)
 local sink = opt.csv and csv_sink(opt.csv) or http_sink(opt.url, opt.prefix)
 local probe_dir = opt.probe_dir
 if opt.no_probes then probe_dir = false end
@@ -72,9 +75,6 @@ local last_count = opt.count or opt.length and math.floor(opt.length / opt.inter
 
 sampler:sample() -- rates need a sample before them
 local due, count = task.now(), 0
-local stop = task.event()
-neap.on_signal("INT", function() stop:set() end)
-neap.on_signal("TERM", function() stop:set() end)
 while count < last_count do
     due = due + opt.interval
     local late = task.now() - due

@@ -52,6 +52,7 @@ local ok, sum = pcall(score_csv.run, opt.csv, opt.out, {
     judge = judge,
     seed = opt.seed, time = opt.time, value = opt.value, on_row = opt.flagged and print_flagged or nil,
 })
+if not ok and sum == score_csv.READER_LEFT then os.exit(141, true) end -- quietly, as tools do that SIGPIPE ends
 if not ok then fail(tostring(sum)) end
 for _, text in ipairs(sum.problems) do io.stderr:write("neap score: ", text, "\n") end
 if opt.out ~= "-" then

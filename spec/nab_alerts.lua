@@ -58,6 +58,7 @@ for _, name in ipairs(names) do
     weeks_all = weeks_all + (rows[#rows].time - rows[probation].time) / 604800
     if os.getenv "V" then print(("%-60s %.1f of %d, %.1f false alarms"):format(name, found, #spans, false_alarms)) end
 end
-print(("budget %g a week, seeds %s: %.1f of %d windows found, %.1f false alarms in %.0f weeks (%.2f a week); precision %.2f recall %.2f"):format(budget, table.concat(seeds, ","), found_all, total, fa_all, weeks_all, fa_all / weeks_all, found_all / (found_all + fa_all), found_all / total))
+print(("budget %g a week, seeds %s: %.1f of %d windows found, %.1f false alarms in %.0f weeks (%.2f a week); precision %.2f, recall %.2f"):format(
+    budget, table.concat(seeds, ","), found_all, total, fa_all, weeks_all, fa_all / weeks_all, found_all / (found_all + fa_all), found_all / total))
 for k, v in pairs(byd) do io.write("  ", k, " ", v / #seeds) end
 print()

@@ -31,15 +31,15 @@ static int64_t check_precision(lua_State *L, int idx) {
     return luaL_error(L, "precision '%s' is none of ns, us, ms, s, m, h", p);
 }
 
-/* Options at idx: prefix, precision. The prefix string stays alive as a field of the options table. */
+/* Options at idx: prefix, precision, named. The prefix string stays alive as a field of the options table. */
 static neap_decode_opts read_options(lua_State *L, int idx) {
-    static const char *const known[] = {"prefix", "precision", NULL};
+    static const char *const known[] = {"prefix", "precision", "named", NULL};
     neap_decode_opts o = {0};
     if (lua_isnoneornil(L, idx)) return o;
     luaL_checktype(L, idx, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
         const char *k = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        if (strcmp(k, known[0]) != 0 && strcmp(k, known[1]) != 0) {
+        if (strcmp(k, known[0]) != 0 && strcmp(k, known[1]) != 0 && strcmp(k, known[2]) != 0) {
             const char *near = err_nearest(k, known);
             luaL_error(L, near ? "unknown option '%s', did you mean '%s'?" : "unknown option '%s'", k, near);
         }
@@ -48,7 +48,9 @@ static neap_decode_opts read_options(lua_State *L, int idx) {
     o.prefix = luaL_optlstring(L, -1, NULL, &o.prefix_len);
     lua_getfield(L, idx, "precision");
     o.unit_ns = check_precision(L, -1);
-    lua_pop(L, 2);
+    lua_getfield(L, idx, "named");
+    o.named = lua_toboolean(L, -1);
+    lua_pop(L, 3);
     return o;
 }
 

@@ -18,6 +18,7 @@ local when = require "neap.when"
 local api = {}
 
 local JSON <const> = {["Content-Type"] = "application/json"}
+local NAMED <const> = {named = true} -- an item of a list that lacks a name is skipped, as the starter kit did
 local RETRY <const> = {["Content-Type"] = "application/json", ["Retry-After"] = "1"}
 
 local accepted = metric.counter("neap_readings_total", "Readings accepted and stored.")
@@ -102,7 +103,7 @@ local function receive(here)
     return function(req)
         local decoder = ext.decoding() and ext.decoder(req:header "Content-Type")
         if not decoder then
-            local batch, err = decode.try.json(req:text())
+            local batch, err = decode.try.json(req:text(), NAMED)
             return answer_to(here, batch, err, req)
         end
         local ok, list = pcall(decoder, req:text(), req.headers)
@@ -199,7 +200,9 @@ local function status_of(here, name)
     local text = here.store:get(name, "status")
     local status = text and json.decode(text) or {state = "not watched", model = false, anomaly_detected = 0, flagged_stretches = json.array {}}
     status.sensor = name
-    if not status.model then
+    if status.model_error then
+        status.hint = ("its model cannot be read: %s; `neap train %s` makes a new one and keeps this file as .bad"):format(status.model_error, name)
+    elseif not status.model then
         status.hint = ("no trained model forecasts this sensor yet: run `neap train %s`"):format(name)
     end
     return status

@@ -4,20 +4,41 @@
 --
 -- Three shapes are told apart by their columns: `timestamp,value` (one sensor; its name comes from the caller or the file),
 -- `timestamp,sensor,value` (any number of them), and `time,temperature,humidity,...` (a column each, as `neap record` writes).
+-- Cells are separated by commas, semicolons or tabs (the first line tells; see csv.separator and csv.number for the decimal comma).
 -- A bad row is reported with its line and skipped; an empty cell is a missing reading, not an error.
 
 local when = require "neap.when"
 
 local csv = {}
 
+local CELL <const> = {[","] = "([^,]*),", [";"] = "([^;]*);", ["\t"] = "([^\t]*)\t"}
+
+--- What separates a file's cells, by its first line: a tab if there is one, else a semicolon, else a comma.
+function csv.separator(line)
+    line = line:gsub('"[^"]*"', "")
+    return line:find("\t", 1, true) and "\t" or line:find(";", 1, true) and ";" or ","
+end
+
+--- A cell's number, or nil. Where cells are not separated by commas, a single comma between digits is the decimal point ("21,5"); "1.234,5" is
+--- refused rather than guessed at.
+---@param cell string
+---@param separator? string
+function csv.number(cell, separator)
+    cell = cell:match "^%s*%+?(.-)%s*$"
+    if separator and separator ~= "," and cell:find "^%-?%d+,%d+$" then cell = cell:gsub(",", ".") end
+    return cell:find "^%-?%.?%d[%d.]*[eE]?[+-]?%d*$" and tonumber(cell) or nil
+end
+
 --- The cells of one line; cells may stand in double quotes, with "" for a quote inside.
 ---@param line string
+---@param separator? string "," if not given; see csv.separator
 ---@return string[]
-function csv.split(line)
+function csv.split(line, separator)
     local cells, at = {}, 1
+    separator = separator or ","
     line = line:gsub("\r$", "")
     if not line:find('"', 1, true) then
-        for cell in (line .. ","):gmatch("([^,]*),") do cells[#cells + 1] = cell end
+        for cell in (line .. separator):gmatch(CELL[separator]) do cells[#cells + 1] = cell end
         return cells
     end
     while at <= #line + 1 do
@@ -30,9 +51,9 @@ function csv.split(line)
                 text, from = text .. '"', quote + 2
             end
             cells[#cells + 1] = text
-            at = (line:find(",", at, true) or #line + 1) + 1
+            at = (line:find(separator, at, true) or #line + 1) + 1
         else
-            local comma = line:find(",", at, true) or #line + 1
+            local comma = line:find(separator, at, true) or #line + 1
             cells[#cells + 1] = line:sub(at, comma - 1)
             at = comma + 1
         end
@@ -50,10 +71,6 @@ end
 local TIME_NAMES <const> = {timestamp = true, time = true, ts = true, date = true, datetime = true, ["_time"] = true}
 local NAME_NAMES <const> = {sensor = true, sensor_name = true, name = true}
 local VALUE_NAMES <const> = {value = true, sensor_output = true, ["_value"] = true}
-
-local function strict_number(cell)
-    return cell:match("^%s*[+-]?%.?%d[%d.]*[eE]?[+-]?%d*%s*$") and tonumber((cell:gsub("^%s*%+", ""))) or nil
-end
 
 --- Which column is what. Column names may be given; otherwise the usual names, else the first column is the time.
 local function layout_of(header, opts)
@@ -96,10 +113,11 @@ function csv.readings(path, opts)
     if not file then error(("cannot read %s"):format(why), 0) end
     local first = file:read("l")
     if not first then file:close(); error(path .. " is empty", 0) end
-    local header = csv.split(first)
+    local separator = csv.separator(first)
+    local header = csv.split(first, separator)
     local layout
     local line_number, pending = 1, nil
-    if strict_number(header[2] or "") and when.parse(header[1]) then -- no header: time and value
+    if csv.number(header[2] or "", separator) and when.parse(header[1]) then -- no header: time and value
         pending, line_number = first, 0
         layout = {time = 1, value = 2, values = {}}
     else
@@ -123,11 +141,11 @@ function csv.readings(path, opts)
             if not line then break end
             line_number = line_number + 1
             if line:find("%S") then
-                local cells = csv.split(line)
+                local cells = csv.split(line, separator)
                 local time_us, bad_time = when.parse(cells[layout.time] or "")
                 local function one(sensor, cell)
                     if cell == nil or not cell:find("%S") then return end
-                    local value = strict_number(cell)
+                    local value = csv.number(cell, separator)
                     if value then
                         coroutine.yield({sensor = sensor, time_us = time_us, value = value, timed = true})
                     else

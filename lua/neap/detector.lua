@@ -101,7 +101,8 @@ detector.named = {
 local Detector = {}
 Detector.__index = Detector
 
-local log, max = math.log, math.max
+local log, max, abs = math.log, math.max, math.abs
+local MOST <const> = 1e30 -- what is beyond is no measurement
 
 local function with_defaults(constants)
     if not constants then return detector.constants end
@@ -148,6 +149,13 @@ local function alarm(self, s)
     return score, true
 end
 
+--- A finite number that no sensor measures: flagged for what it is, and nothing is learnt from it, or nothing else would look large again.
+function Detector:absurd(time, value)
+    local _, _, expected = self.core:update(time, nil)
+    return {time = time, value = value, forecast = expected, p = 1 / (self.rows + 1), score = 1.0, flagged = true, gap = false, why = "range",
+        detector = "forecast", absurd = true}
+end
+
 --- The next reading. time in seconds (nil: unknown), value (nil or NaN: missing); forecast: what another model, a trained
 --- network for example, said of this value before it came (nil: the detector's own forecast is used).
 ---@param time? number
@@ -156,6 +164,7 @@ end
 ---@return neap.Verdict
 function Detector:update(time, value, forecast)
     local s, p, expected, lower, upper, gap
+    if value and abs(value) > MOST and value - value == 0 then return self:absurd(time, value) end
     s, p, expected, lower, upper, gap, self.ahead, self.mean = self.core:update(time, value, forecast)
     local score, flagged, why = 0.0, false, nil
     if s then

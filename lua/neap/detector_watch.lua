@@ -247,7 +247,9 @@ end
 function Watch:update(time, value, forecast)
     local state, events = self.state, {}
     local verdict = self.learned:update(time, value, forecast)
-    if verdict.p then
+    if verdict.absurd then
+        step(self, events, "forecast", time or state.time or 0, "bad", ("%.6g%s is no measurement"):format(value, unit(self.spec)), value, verdict.p)
+    elseif verdict.p then
         local clock = time or (state.time or 0) + interval_of(self)
         local why, parts = self.learned:reason()
         local now = {

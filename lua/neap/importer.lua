@@ -36,7 +36,9 @@ function importer.kit(store, namespace, problem)
     return coroutine.wrap(function()
         for _, name in ipairs(store:kit_sensors(namespace)) do
             local place, last_us = 0, math.mininteger
-            for text in store:kit_list(name, namespace) do
+            local kind = store:kit_type(name, namespace)
+            if kind ~= "list" then problem(("%s:%s is a %s, not a list: left out"):format(namespace, name, kind)) end
+            for text in kind == "list" and store:kit_list(name, namespace) or function() end do
                 place = place + 1
                 local batch, err = decode.try.json("[" .. text .. "]")
                 local sensor, value, time_us

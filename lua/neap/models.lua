@@ -6,6 +6,8 @@
 local forecaster = require "neap.forecaster"
 local json = require "neap.json"
 
+local log = require("neap.log").module "models"
+
 local models = {}
 
 --- A sensor's name as a file's: letters, digits, "-" and "_" stay, everything else becomes %XX.
@@ -28,6 +30,17 @@ function models.write(model, card, path)
     model:save(path, card)
 end
 
+--- Why a model's file cannot be used; nil for a good one, and where there is none.
+---@param path string
+---@return string? why
+function models.damaged(path)
+    local f = io.open(path, "rb")
+    if not f then return nil end
+    f:close()
+    local ok, why = pcall(forecaster.load, path)
+    return not ok and tostring(why) or nil
+end
+
 --- Put a trained model to work: only one that beats the naive forecasts, and one trained on made-up readings only as long as
 --- there are no real ones.
 ---@param here neap.Session
@@ -41,6 +54,11 @@ function models.promote(here, result)
         return nil, "it knows made-up readings only, and there are real ones"
     end
     local path = here.data .. "/models/" .. models.file_name(card.sensor)
+    local bad = models.damaged(path)
+    if bad then -- a file that cannot be read is not a model to be replaced but something to be looked at
+        os.rename(path, path .. ".bad")
+        log.warn("the model's file could not be read; it is kept", {sensor = card.sensor, file = path .. ".bad", why = bad})
+    end
     models.write(result.model, card, path)
     if path:sub(1, 1) ~= "/" then path = (os.getenv "PWD" or ".") .. "/" .. path end
     here.store:put(card.sensor, "model", json.encode {file = path, trained_at = card.trained_at, skill = card.metrics.skill})

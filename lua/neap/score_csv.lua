@@ -14,6 +14,10 @@ local detector = require "neap.detector"
 
 local score_csv = {}
 
+--- What run() raises when whoever read its standard output has had enough (`| head`).
+score_csv.READER_LEFT = "nobody reads the output any more"
+local EPIPE <const> = 32
+
 local TIMES <const> = {timestamp = true, time = true, ts = true, date = true, datetime = true, ["_time"] = true}
 local VALUES <const> = {value = true, sensor_output = true, reading = true, ["_value"] = true}
 
@@ -26,14 +30,12 @@ local function seconds(cell)
     return nil, why
 end
 
--- "12.5", "1e3", "-7" and nothing else: tonumber would take "0x10" as well. "nan", "inf" are missing readings.
-local function number(cell)
-    if cell:find("^[+-]?%.?%d") and not cell:find("[xX]") then return tonumber((cell:gsub("^%+", ""))) end
-end
-
---- Which columns hold time and value. RETURNS: time column, value column, and whether the line is a header; or nil and why.
+--- Which columns hold time and value. RETURNS: time column, value column, whether the line is a header, and what
+--- separates cells; or nil and why.
 function score_csv.columns(line, opts)
-    local cells = csv.split((line:gsub("^\239\187\191", "")))
+    line = line:gsub("^\239\187\191", "")
+    local separator = csv.separator(line)
+    local cells = csv.split(line, separator)
     local time, value
     for i, cell in ipairs(cells) do
         local name = trim(cell)
@@ -49,9 +51,9 @@ function score_csv.columns(line, opts)
         time = time or (value == 1 and 2 or 1)
         value = value or (time == 1 and 2 or 1)
         if not cells[time] or not cells[value] then return nil, "one column is not enough: time and value are needed" end
-        return time, value, true
+        return time, value, true, separator
     end
-    if #cells >= 2 and seconds(trim(cells[1])) then return 1, 2, false end
+    if #cells >= 2 and seconds(trim(cells[1])) then return 1, 2, false, separator end
     return nil, "no columns 'timestamp' and 'value' found; name them with --time and --value"
 end
 
@@ -88,7 +90,7 @@ function score_csv.run(input, output, opts)
     local inp = input == "-" and io.stdin or score_csv.open(input, "r")
     local line = inp:read("l")
     if not line then error(input .. " is empty: `timestamp,value` rows are expected", 0) end
-    local time_at, value_at, header = score_csv.columns(line, opts)
+    local time_at, value_at, header, separator = score_csv.columns(line, opts)
     if not time_at then error(("%s: %s"):format(input, value_at), 0) end
     if input ~= "-" and output ~= "-" and same_file(input, output) then
         error(("%s is both the readings and the verdicts, which would destroy the readings: give --out another name"):format(output), 0)
@@ -101,16 +103,20 @@ function score_csv.run(input, output, opts)
     local function problem(n, text)
         if #sum.problems < 5 then sum.problems[#sum.problems + 1] = ("line %d: %s"):format(n, text) end
     end
+    local function put(...)
+        local ok, why, code = out:write(...)
+        if not ok then error(out == io.stdout and code == EPIPE and score_csv.READER_LEFT or output .. ": " .. tostring(why), 0) end
+    end
     local line_number = 1
     if header then line, line_number = inp:read("l"), 2 end
-    assert(out:write("timestamp,value,forecast,p,anomaly_score\n"))
+    put("timestamp,value,forecast,p,anomaly_score\n")
     while line do
         if line:find("%S") then
-            local cells = csv.split(line)
+            local cells = csv.split(line, separator)
             local time_text, value_text = trim(cells[time_at] or ""), trim(cells[value_at] or "")
             local time, bad = seconds(time_text)
             if not time then problem(line_number, bad or "no time") end
-            local value = number(value_text)
+            local value = csv.number(value_text, separator)
             if not value and value_text ~= "" and not value_text:lower():find("^[+-]?nan$") then
                 problem(line_number, ("'%s' is not a number; taken as missing"):format(value_text:sub(1, 40)))
             end
@@ -118,8 +124,8 @@ function score_csv.run(input, output, opts)
             sum.rows = sum.rows + 1
             if verdict.flagged then sum.flagged = sum.flagged + 1 end
             if not verdict.p then sum.missing = sum.missing + 1 end
-            assert(out:write(csv.cell(time_text), ",", csv.cell(value_text), ",", shown(verdict.forecast), ",",
-                verdict.p and ("%.4g"):format(verdict.p) or "", ",", ("%.6f\n"):format(verdict.score)))
+            put(csv.cell(time_text), ",", csv.cell(value_text), ",", shown(verdict.forecast), ",",
+                verdict.p and ("%.4g"):format(verdict.p) or "", ",", ("%.6f\n"):format(verdict.score))
             if opts.on_row then opts.on_row(verdict, time_text) end
         end
         line, line_number = inp:read("l"), line_number + 1

@@ -54,8 +54,8 @@ end
 local function load_model(self, sensor)
     local ok, model, card, named = pcall(models.live, self.here, sensor)
     if not ok then
-        log.warn("the model cannot be read", {sensor = sensor, error = tostring(model)})
-        return nil, nil, self.store:get(sensor, "model")
+        log.warn("the model cannot be read; the online detector goes on without it", {sensor = sensor, error = tostring(model)})
+        return nil, nil, self.store:get(sensor, "model"), tostring(model)
     end
     return model, card and conformal.fit(card.calibration), named
 end
@@ -72,9 +72,9 @@ end
 
 --- Start watching: the model, the saved state, and the history that fills the window.
 local function watch(self, sensor)
-    local model, calibration, named = load_model(self, sensor)
-    if not model and not self.here.specs:has(sensor) then return nil end
-    local one = {sensor = sensor, named = named, looked = task.now(), saved_at = task.now(), fresh = false}
+    local model, calibration, named, broken = load_model(self, sensor)
+    if not model and not broken and not self.here.specs:has(sensor) then return nil end
+    local one = {sensor = sensor, named = named, looked = task.now(), saved_at = task.now(), fresh = false, broken = broken}
     local saved, memory = self.store:get(sensor, "watch"), nil
     if saved then
         local ok, id, text, state = pcall(STATE.unpack, STATE, saved)
@@ -138,7 +138,7 @@ local function status_of(one)
         if w.open[s.why] == s then open = open or s end
     end
     return {
-        state = open and "anomaly" or last.p and "ok" or "warming up", anomaly_detected = open and 1 or 0, model = w.model ~= nil,
+        state = open and "anomaly" or last.p and "ok" or "warming up", anomaly_detected = open and 1 or 0, model = w.model ~= nil, model_error = one.broken,
         why = open and open.why or nil, text = open and open.text or nil, since = open and when.iso(open.from_us) or nil,
         time = when.iso(w.last_us), value = last.value, forecast = last.forecast, p = last.p, score = last.score,
         surprise = last.p and 0.0 - math.log(last.p, 10) or nil, flagged_stretches = stretches, scored = w.scored,

@@ -115,7 +115,7 @@ sensors.keys = {
         about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
     { name = "flatline", check = duration_or_false, about = "alarm when the value has not moved for this long; learnt if not given" },
     { name = "silence", check = duration_or_false, about = "alarm when nothing has arrived for this long; learnt if not given" },
-    { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable; `fleet {false_alarms = 7}` bounds all sensors together" },
+    { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable; `fleet` bounds all sensors together" },
 }
 
 local key_by_name, key_names = {}, {}
@@ -212,7 +212,8 @@ function Specs:share(asked, workers)
 end
 
 local function new_specs()
-    return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0, fleet = {false_alarms = sensors.FLEET_FALSE_ALARMS} }, Specs)
+    local fleet = { false_alarms = sensors.FLEET_FALSE_ALARMS }
+    return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0, fleet = fleet }, Specs)
 end
 
 --- The line of `key = ` at or after the sensor's own line; the sensor's line if it cannot be found.

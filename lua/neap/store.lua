@@ -358,6 +358,9 @@ function Store:kit_sensors(namespace)
     return names
 end
 
+--- What a key that looks like one of the kit's lists really is: "list", "string", ...
+function Store:kit_type(name, namespace) return self.redis:call("TYPE", (namespace or "sensor_logs") .. ":" .. name) end
+
 --- One list, oldest first: texts of JSON as the starter kit pushed them (newest at the head).
 ---@return fun(): string?
 function Store:kit_list(name, namespace)

@@ -127,8 +127,8 @@ function supervisor.start(opt)
     if (opt.tls_cert == nil) ~= (opt.tls_key == nil) then error("TLS needs both --tls-cert and --tls-key", 0) end
     opt.guarded = guarded(opt)
 
+    local sockets = http.sockets {host = host, port = port, count = opt.workers} -- first: where the port is taken nothing is left behind
     local here <close> = session.open(opt, {serve = true})
-    local sockets = http.sockets {host = host, port = port, count = opt.workers}
     opt.port = sockets.port -- with port 0 the system chose one
     local stop = task.event()
     neap.on_signal("TERM", function() stop:set "SIGTERM" end)
