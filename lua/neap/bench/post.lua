@@ -44,6 +44,8 @@ local function write(path, text)
     f:close()
 end
 
+local OWN <const>, PLAIN <const>, CEILING <const> = "neap", "neap, plain Lua handler", "bare libmicrohttpd"
+
 --- The peers: name -> function(port, env) -> argument list, or nil if it is not installed.
 local function peers(dir, socket, here)
     local function asset(name) -- peers' files are only in a checkout
@@ -52,9 +54,9 @@ local function peers(dir, socket, here)
         if f then f:close() return path end
     end
     return {
-        {"neap", function(port) return {arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/neap",
+        {OWN, function(port) return {arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/neap",
             "--workers", "1"} end},
-        {"neap, plain Lua handler", function(port)
+        {PLAIN, function(port)
             local app = asset "plain_app.lua"
             return app and {arg[-1], "serve", app, "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/plain",
                 "--workers", "1"}
@@ -76,7 +78,7 @@ local function peers(dir, socket, here)
             return {"nginx", "-c", dir .. "/nginx.conf", "-p", dir}
         end},
         {"Node, hand-written RESP", function(port) local f = asset "node_resp.js" return f and has "node" and {"node", f, tostring(port)} end},
-        {"bare libmicrohttpd", function(port)
+        {CEILING, function(port)
             local source = asset "bare_mhd.c"
             if not (source and has "gcc") then return nil end
             if not os.execute(("gcc -O2 -o %s/bare_mhd %s -lmicrohttpd 2>/dev/null"):format(dir, source)) then return nil end
@@ -100,7 +102,17 @@ local function load_once(port, pid, seconds, here)
     return rate, (cpu_seconds(pid) - before) / count, tonumber(text:match "Non%-2xx or 3xx responses: (%d+)") or 0
 end
 
---- opts: seconds (a round, default 3), rounds (default 3). Returns {rates = {name = req/s}, cpu_us = {..}, vs = {name = ratio to neap}}.
+--- How many times faster than each peer `name` is, and what its CPU per request is of the ceiling's.
+local function ratios(out, name)
+    local vs = {}
+    for peer, rate in pairs(out.rates) do
+        if peer ~= OWN and peer ~= PLAIN and peer ~= CEILING then vs[peer] = out.rates[name] / rate end
+    end
+    return vs, out.cpu_us[CEILING] and out.cpu_us[name] / out.cpu_us[CEILING]
+end
+
+--- opts: seconds (a round, default 3), rounds (default 3). Returns {rates = {name = req/s}, cpu_us = {..}}; vs and cpu_of_ceiling: the plain Lua handler's
+--- ratios (or, without a checkout's peers, absent), and the same for neap's own route, which also waits for the disk, in `own`.
 function bench.run(opts, say)
     if not has "wrk" then error("neap bench post needs the load generator wrk (Debian: apt-get install wrk)", 0) end
     if neap.root == "" then error("neap bench post runs from a source checkout (its peers are in spec/bench)", 0) end
@@ -138,14 +150,17 @@ function bench.run(opts, say)
             end
         end
     end
-    local out = {bench = "post", rates = {}, cpu_us = {}, vs = {}, rounds = rounds, seconds = seconds, redis = "AOF off, answer after its reply"}
-    local ours = median(results["neap"].rate)
-    say ""
+    local out = {bench = "post", rates = {}, cpu_us = {}, own = {}, rounds = rounds, seconds = seconds, redis = "AOF off, answer after its reply"}
     for _, name in ipairs(order) do
-        local rate, cpu = median(results[name].rate), median(results[name].cpu) * 1e6
-        out.rates[name], out.cpu_us[name] = rate, cpu
-        if name ~= "neap" then out.vs[name] = ours / rate end
-        say(("%-26s %8.0f requests/s  %6.1f us CPU each  %s"):format(name, rate, cpu, name == "neap" and "" or ("neap is %.1fx"):format(ours / rate)))
+        out.rates[name], out.cpu_us[name] = median(results[name].rate), median(results[name].cpu) * 1e6
+    end
+    out.vs, out.cpu_of_ceiling = ratios(out, PLAIN)
+    out.own.vs, out.own.cpu_of_ceiling = ratios(out, OWN)
+    say(("\n%-26s %10s %9s  %12s %14s"):format("", "requests/s", "CPU us", "plain Lua is", "neap's own is"))
+    for _, name in ipairs(order) do
+        local times = out.vs[name] and ("%11.1fx %13.1fx"):format(out.vs[name], out.own.vs[name]) or ""
+        if name == CEILING then times = ("%8.2f CPU %10.2f CPU"):format(out.cpu_of_ceiling, out.own.cpu_of_ceiling) end
+        say(("%-26s %10.0f %9.1f  %s"):format(name, out.rates[name], out.cpu_us[name], times))
     end
     for name in pairs(skipped) do say(name .. ": not installed, left out") end
     return out
