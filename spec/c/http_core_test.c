@@ -127,6 +127,57 @@ static void check_leaving(struct server *s) {
     EVENTUALLY(s->gone == before + 21);
 }
 
+/* A request waits for its answer in two forms: offered again and again (lazily, at first), then suspended. The client leaves at every point of it,
+   before and after the answer; and requests queue behind one that waits. */
+static void check_pending(struct server *s) {
+    char text[400];
+    for (int i = 0; i < 120; i++) {
+        int fd = dial(s);
+        snprintf(text, sizeof text, "GET /later?%d HTTP/1.1\r\nHost: a\r\n\r\n", i % 12);
+        say(fd, text);
+        if (i % 3) nap(i % 7);
+        if (i % 2) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)); /* a reset instead of an end */
+        close(fd);
+    }
+    EVENTUALLY(stat_of(s, "in_flight") == 1);
+    EVENTUALLY(stat_of(s, "open") == 1);
+    for (int i = 0; i < 20; i++) {
+        int fd = dial(s), answers = 0;
+        snprintf(text, sizeof text,
+                 "GET /later?%d HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
+                 "GET /later?%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                 i % 5, (i + 3) % 5);
+        say(fd, text);
+        read_all(fd);
+        for (const char *p = answer_buf; (p = strstr(p, "HTTP/1.1 200")); p++) answers++;
+        CHECK(answers == 3 && strstr(answer_buf, "abcde"), "%d of 3 queued requests answered", answers);
+        close(fd);
+    }
+    /* the client leaves while requests are queued behind the one that waits */
+    int fd = dial(s);
+    say(fd, "GET /later?20 HTTP/1.1\r\nHost: a\r\n\r\nGET /later?1 HTTP/1.1\r\nHost: a\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    nap(2);
+    close(fd);
+    EVENTUALLY(stat_of(s, "in_flight") == 1);
+    EVENTUALLY(stat_of(s, "open") == 1);
+}
+
+/* The server closes while requests wait, some of them not yet suspended. */
+static void check_stop_pending(struct server *s) {
+    int fd[8];
+    for (int i = 0; i < 8; i++) {
+        fd[i] = dial(s);
+        say(fd[i], i % 2 ? "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n" : "GET /later?1500 HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    EVENTUALLY(stat_of(s, "in_flight") == 9); /* with the one that asks */
+    stop(s);
+    for (int i = 0; i < 8; i++) {
+        int n = read_all(fd[i]);
+        CHECK(n == 0, "a waiting client is cut when the server closes: %d, %.60s", n, n > 0 ? answer_buf : "");
+        close(fd[i]);
+    }
+}
+
 static void check_deadlines(struct server *s) {
     /* a drip of the head, a drip of the body, silence: each cut by its absolute deadline (400 ms and 600 ms in this server) */
     int drip = dial(s), body = dial(s), silent = dial(s), late = dial(s);
@@ -205,6 +256,7 @@ static void run(int lazy) {
     check_splits(s);
     check_bodies(s);
     check_leaving(s);
+    check_pending(s);
     check_many(s);
     check_drain(s);
     stop(s);
@@ -217,6 +269,11 @@ static void run(int lazy) {
     CHECK(start(s) == 0, "%s", s->err);
     check_deadlines(s);
     stop(s);
+    free(s);
+    s = calloc(1, sizeof *s);
+    s->c.lazy = lazy;
+    CHECK(start(s) == 0, "%s", s->err);
+    check_stop_pending(s);
     free(s);
 }
 
