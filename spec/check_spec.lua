@@ -3,9 +3,12 @@ local check = require "neap.check"
 local globals = require "neap.globals"
 local pty = require "spec.pty"
 
+local made = {} -- directories
+
 -- A project directory with these files; returns its path.
 local function project(files)
     local dir = os.tmpname()
+    made[#made + 1] = dir
     os.remove(dir)
     os.execute("mkdir -p " .. dir .. "/lua")
     for name, text in pairs(files) do
@@ -25,6 +28,11 @@ local function run(dir, only, more)
     p:close()
     return out
 end
+
+after_each(function()
+    for _, dir in ipairs(made) do os.execute("rm -rf " .. dir) end
+    made = {}
+end)
 
 describe("globals", function()
     local function names(source, write)
@@ -120,6 +128,21 @@ describe("neap check", function()
         local report = require("neap.json").decode(text)
         assert.are.equal(1, report.failed)
         assert.are.equal("port", report.checks[1].check)
+    end)
+
+    it("asks the system for the address, and says what is in its way", function()
+        local sockets = require("neap.http").sockets {host = "127.0.0.1", port = 0, count = 1}
+        local taken = "127.0.0.1:" .. sockets.port
+        assert.matches("warn  port .*in use", run(project{}, "port", "--listen " .. taken))
+        sockets:close()
+        assert.matches("ok    port .*is free", run(project{}, "port", "--listen " .. taken))
+        assert.matches("FAIL  port .*not an address of this machine", run(project{}, "port", "--listen 192.0.2.1:5000"))
+    end)
+
+    it("knows which checks there are", function()
+        local out = run(project{}, "prot")
+        assert.matches("FAIL  only .*there is no check 'prot', did you mean 'port'%?", out)
+        assert.matches("rc=3", out)
     end)
 
     it("survives a check that fails itself", function()

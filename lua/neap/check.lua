@@ -130,7 +130,7 @@ local function check_routes(context, say)
             if seen[key] then say("warn", ("%s: %s stands already at %s"):format(r.where, key, seen[key])) end
             seen[key] = r.where
         end
-        say("ok", ("%d routes of its own in %s"):format(#app:routes(), path))
+        say("ok", ("%d route%s of its own in %s"):format(#app:routes(), #app:routes() == 1 and "" or "s", path))
     end
 end
 
@@ -163,7 +163,8 @@ local function check_rocks(_, say)
             end
         end
     end
-    if bad == 0 then say("ok", good == 0 and "no C rocks installed" or ("%d C modules of rocks fit this Lua"):format(good)) end
+    if bad == 0 then say("ok", good == 0 and "no C rocks installed" or ("%d C module%s of rocks fit%s this Lua"):format(good, good == 1 and "" or "s",
+        good == 1 and "s" or "")) end
 end
 
 local function check_extensions(_, say)
@@ -176,8 +177,7 @@ end
 
 -- ---- what it stands on --------------------------------------------------------------------------------------------------
 local DURABILITY = {always = "every write is on disk before it is answered",
-    everysec = "up to two seconds may be lost when the power fails",
-    no = "what was not yet written is lost when the power fails"}
+    everysec = "what it has not synced yet is in neap's journal", no = "what the system has not written yet is in neap's journal at best"}
 
 local function check_redis(context, say)
     local url = context.redis or os.getenv "REDIS_URL"
@@ -195,12 +195,17 @@ local function check_redis(context, say)
         local settings = r:config("get", "append*") or {}
         local saves = r:config("get", "save") or {}
         if settings.appendonly == "yes" then
-            say(settings.appendfsync == "always" and "ok" or "warn", ("Redis answers; AOF %s: %s"):format(settings.appendfsync,
+            say(settings.appendfsync == "no" and "warn" or "ok", ("Redis answers; AOF %s: %s"):format(settings.appendfsync,
                 DURABILITY[settings.appendfsync] or "?"))
         else
             say("warn", "Redis answers; no AOF" .. (saves.save ~= "" and saves.save and ", snapshots only"
                 or ", nothing is written to disk"),
                 "neap's journal keeps acknowledged readings until Redis has them on disk; for history set appendonly yes")
+        end
+        local policy = (r:config("get", "maxmemory-policy") or {})["maxmemory-policy"]
+        if policy and policy ~= "noeviction" then
+            say("fail", ("when its memory is full this Redis throws keys away (maxmemory-policy %s): readings too"):format(policy),
+                "CONFIG SET maxmemory-policy noeviction, or give neap a Redis of its own")
         end
     end)
     if not ok then say("fail", "Redis at " .. url:gsub("//[^@/]*@", "//...@") .. ": " .. tostring(why)) end
@@ -215,25 +220,22 @@ local function check_gpu(_, say)
     say("ok", "GPU driver " .. (driver:match("Kernel Module%s+([%d.]+)") or driver:match("  ([%d.]+)  ") or "found"))
 end
 
+-- Asks the system for the address, and gives it back at once.
 local function check_port(context, say)
-    local host, port = context.listen:match("^(.*):(%d+)$")
-    port = tonumber(port)
-    if not port or port > 65535 then
-        say("fail", ("--listen %s is no HOST:PORT"):format(context.listen))
+    local host, port = require("neap.supervisor").address(context.listen)
+    if not host then
+        say("fail", tostring(port))
         return
     end
-    local hex = ("%04X"):format(port)
-    for _, file in ipairs{"/proc/net/tcp", "/proc/net/tcp6"} do
-        for line in (read(file) or ""):gmatch("[^\n]+") do
-            local taken, state = line:match("^%s*%d+: %x+:(%x+) %S+ (%x+)")
-            if taken == hex and state == "0A" then
-                say("warn", ("port %d is taken (by a running neap serve?)"):format(port), "neap serve --listen " .. host .. ":" .. port + 1)
-                return
-            end
-        end
+    local ok, why = pcall(function() require("neap.http").sockets({host = host, port = port, count = 2}):close() end)
+    why = tostring(why):gsub("^http: ", "")
+    if ok then
+        say("ok", ("%s is free"):format(context.listen))
+    elseif why:find("in use", 1, true) then
+        say("warn", why .. " (a running neap serve?)", ("neap serve --listen %s:%d"):format(host:find(":", 1, true) and "[" .. host .. "]" or host, port + 1))
+    else
+        say("fail", why)
     end
-    say("ok", ("port %d is free"):format(port))
-    if port < 1024 then say("warn", "ports below 1024 need root or setcap cap_net_bind_service") end
 end
 
 local function check_limits(context, say)
@@ -247,7 +249,7 @@ local function check_limits(context, say)
     local where = #lines_of("ls -d " .. quote(context.data)) > 0 and context.data or parent
     local free = tonumber((lines_of("df -Pk " .. quote(where))[2] or ""):match("%S+%s+%d+%s+%d+%s+(%d+)"))
     if free then
-        say(free < 512 * 1024 and "warn" or "ok", ("%.1f GiB free for %s"):format(free / 1024 / 1024, context.data))
+        say(free < 16 * 1024 and "fail" or free < 512 * 1024 and "warn" or "ok", ("%.1f GiB free for %s"):format(free / 1024 / 1024, context.data))
     end
     if os.execute("test -w " .. quote(where)) ~= true then say("fail", where .. " cannot be written", "give --data DIR") end
     if (read("/proc/sys/vm/overcommit_memory") or "1"):match("%d") == "2" then
@@ -287,6 +289,16 @@ function check.run(context)
     for _, name in ipairs(context.only or {}) do
         wanted = wanted or {}
         wanted[name] = true
+    end
+    for name in pairs(wanted or {}) do
+        local names, known = {}, false
+        for i, item in ipairs(list) do
+            names[i], known = item[1], known or item[1] == name
+        end
+        if not known then
+            report.checks[1], report.failed = {check = "only", result = "fail", text = ("there is no check '%s'%s"):format(name, args.hint(name, names)),
+                hint = "there are " .. table.concat(names, ", ")}, 1
+        end
     end
     for _, item in ipairs(list) do
         local name, fn = item[1], item[2]
