@@ -33,7 +33,7 @@ step() { # step SECONDS TITLE COMMAND...: its output goes to the results; a fail
         rc=$?
         say "FAILED ($rc): $*"
         tail -n 15 "$dir/out" | tee -a "$results"
-        tail -n 15 "$dir/err" | tee -a "$results"
+        tail -n 60 "$dir/err" | tee -a "$results"
         failed="$failed
   $title"
         return 1
@@ -63,10 +63,11 @@ fi
 
 # ---- checks ----
 step 120 "weights bit for bit, tensors, memory (spec/c/device_test.c)" "$build/gpu/device_test"
+[ "$mode" = shim ] || step 120 "the same with the matrix product of our own" env NEAP_CUBLAS=off "$build/gpu/device_test"
 if command -v /usr/local/cuda/bin/compute-sanitizer >/dev/null || command -v compute-sanitizer >/dev/null; then
     sanitizer=$(command -v /usr/local/cuda/bin/compute-sanitizer || command -v compute-sanitizer)
     [ "$mode" = shim ] && skip "compute-sanitizer: no GPU" || for tool in memcheck racecheck initcheck; do
-        step 90 "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 "$build/gpu/device_test"
+        step 90 "compute-sanitizer $tool" env NEAP_CUBLAS=off "$sanitizer" --tool "$tool" --error-exitcode 9 "$build/gpu/device_test" small
     done
 else
     skip "compute-sanitizer: not installed"
@@ -108,12 +109,12 @@ fi
 if [ "$mode" = shim ]; then
     skip "tile shapes: only speed tells them apart (spec/c/cuda_test.c is bit-exact with all of them)"
 else
-    for defs in "-DFLEET_TILE=8" "-DFLEET_LAYOUT=1" "-DFLEET_TILE=8 -DFLEET_LAYOUT=1"; do
+    for defs in "-DFLEET_LAYOUT=1" "-DFLEET_TILE=8 -DFLEET_THREADS=128" "-DFLEET_TILE=8 -DFLEET_THREADS=128 -DFLEET_LAYOUT=1"; do
         shape=$build/$(echo "$defs" | tr -dc 'A-Z0-9=')
         short 90 && skip "tile shape $defs: no time left" && continue
         if make -s -j$cores BUILD="$shape" CUDA_ARCHS="${capability:-90}" CUDA_DEFS="$defs" "$shape/neap_cuda.so" >"$dir/out" 2>&1; then
             NEAP_CUDA=$PWD/$shape/neap_cuda.so step 90 "tile shape $defs" "$build/gpu/fleet_gpu" cuda "$dir/job"
-            grep -A2 "entry function 'neap_fleet_train_2" "$shape/neap_cuda.log" | grep -E "spill|Used" >>"$results"
+            grep -A2 "entry function 'neap_fleet_train_[24]" "$shape/neap_cuda.log" | grep -E "spill|Used" >>"$results"
         else
             skip "tile shape $defs: does not build: $(tail -n 1 "$dir/out")"
         fi

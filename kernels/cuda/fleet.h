@@ -169,7 +169,8 @@ GPU_FN fleet_tally *fleet_tally_of(const block *b) { return (fleet_tally *)(b->s
 GPU_FN void fleet_sum(const block *b, int n) {
     fleet_tally *tally = fleet_tally_of(b);
     double sum = tally->sum;
-    for (int e = 0; e < n * b->p->net.out; e++) sum = d_add(sum, (double)b->sh[b->p->loss + e]);
+    const float *loss = b->sh + b->p->loss;
+    GPU_UNROLL8 for (int e = 0; e < n * b->p->net.out; e++) sum = d_add(sum, (double)loss[e]); /* loads run ahead of the chain of sums */
     tally->sum = sum;
 }
 
@@ -330,7 +331,7 @@ GPU_FN block fleet_block(const neap_plan *p, float *global_weights) {
     return b;
 }
 
-/* The training kernels: one block a job, 256 threads, plan->shared_bytes of shared memory; jobs with that plan->owned. */
+/* The training kernels: one block a job, FLEET_THREADS threads, plan->shared_bytes of shared memory; jobs with that plan->owned. */
 #define OWN 2
 #include "kernels/cuda/fleet_train.h"
 #undef OWN
@@ -342,7 +343,7 @@ GPU_FN block fleet_block(const neap_plan *p, float *global_weights) {
 #undef OWN
 
 /* Scoring: one block a job. */
-GPU_KERNEL(neap_fleet_predict, fleet_scoring, 256, 2) {
+GPU_KERNEL(neap_fleet_predict, fleet_scoring, FLEET_THREADS, 2) {
     fleet_score *j = &a.jobs[gpu_block()];
     block b = fleet_block(j->plan, (float *)j->w);
     const neap_plan *p = b.p;

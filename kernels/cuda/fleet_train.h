@@ -56,7 +56,7 @@ GPU_FN void NAME(fleet_step)(const block *b, const fleet_job *j, const neap_perm
 }
 
 /* Epochs from..to-1 of a job (fewer if it has fewer, or stops early). */
-GPU_KERNEL(NAME(neap_fleet_train), fleet_launch, 256, OWN == 2 ? 2 : 1) {
+GPU_KERNEL(NAME(neap_fleet_train), fleet_launch, FLEET_THREADS, OWN == 2 || (OWN == 4 && FLEET_THREADS == 128) ? 2 : 1) {
     fleet_job *j = &a.jobs[gpu_block()];
     const int from = a.from, to = a.to;
     if (j->ended || from >= j->epochs) return;

@@ -12,6 +12,7 @@
 /* A kernel takes one argument, by value; at most t threads a block, and registers for b blocks on a multiprocessor. Launched by GPU_LAUNCH. */
 #define GPU_KERNEL(name, type, t, b) extern "C" __global__ void __launch_bounds__(t, b) name(const type a)
 #define GPU_UNROLL                   _Pragma("unroll")
+#define GPU_UNROLL8                  _Pragma("unroll 8")
 #define gpu_thread()                 ((int)threadIdx.x)
 #define gpu_threads()                ((int)blockDim.x)
 #define gpu_block()                  ((int)blockIdx.x)
@@ -58,6 +59,7 @@ LANE_SCALAR_FN double d_fma(double a, double b, double c) { return __fma_rn(a, b
     static __attribute__((unused)) void name##_shim(void *p) { name(*(const type *)p); }                                                             \
     static void name(const type a)
 #define GPU_UNROLL
+#define GPU_UNROLL8
 #define gpu_thread()  shim_thread
 #define gpu_threads() shim_threads
 #define gpu_block()   shim_block

@@ -8,7 +8,9 @@
 #include <string.h>
 #include "kernels/kernels.h"
 
-#define FLEET_THREADS 256 /* threads of a block */
+#ifndef FLEET_THREADS
+#define FLEET_THREADS 256 /* threads of a block; 128 suits a tile of 8 rows */
+#endif
 #ifndef FLEET_TILE
 #define FLEET_TILE 4 /* rows of a thread's tile: 4 or 8 */
 #endif

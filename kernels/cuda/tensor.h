@@ -237,14 +237,13 @@ GPU_FN int64_t reduce_start(const neap_reduction *r, int64_t k) {
 GPU_FN tensor_part reduce_block(int red, tensor_part mine) {
     tensor_part *shared = (tensor_part *)gpu_shared();
     int t = gpu_thread();
-    gpu_sync(9); /* the last round's sum has been read */
     shared[t] = mine;
-    gpu_sync(10);
+    gpu_sync(9);
     for (int half = gpu_threads() / 2; half > 0; half /= 2) {
         if (t < half) shared[t] = part_join(red, shared[t], shared[t + half]);
-        gpu_sync(11);
+        gpu_sync(10); /* after the last one too: the next round writes here */
     }
-    return shared[0];
+    return t ? mine : shared[0];
 }
 
 /* Few elements each: a thread for every reduction. */
@@ -298,7 +297,7 @@ GPU_KERNEL(neap_tensor_gemm, neap_product, 256, 2) {
     float acc[4][4];
     GPU_UNROLL for (int i = 0; i < 4; i++) { GPU_UNROLL for (int j = 0; j < 4; j++) acc[i][j] = 0.0f; }
     for (int64_t k0 = 0; k0 < a.k; k0 += MM_DEPTH) {
-        gpu_sync(12);                                       /* the last panels have been read */
+        gpu_sync(11);                                       /* the last panels have been read */
         for (int e = t; e < MM_SIDE * MM_DEPTH; e += 256) { /* neighbouring threads read neighbouring memory */
             int i = a.a_col == 1 ? e / MM_DEPTH : e % MM_SIDE, k = a.a_col == 1 ? e % MM_DEPTH : e / MM_SIDE;
             as[k * MM_PITCH + i] = r0 + i < a.m && k0 + k < a.k ? pa[(r0 + i) * a.a_row + (k0 + k) * a.a_col] : 0.0f;
@@ -306,7 +305,7 @@ GPU_KERNEL(neap_tensor_gemm, neap_product, 256, 2) {
             k = a.b_col == 1 ? e / MM_SIDE : e % MM_DEPTH;
             bs[k * MM_PITCH + j] = c0 + j < a.n && k0 + k < a.k ? pb[(k0 + k) * a.b_row + (c0 + j) * a.b_col] : 0.0f;
         }
-        gpu_sync(13);
+        gpu_sync(12);
         for (int k = 0; k < MM_DEPTH; k++) {
             float av[4], bv[4];
             GPU_UNROLL for (int i = 0; i < 4; i++) av[i] = as[k * MM_PITCH + row + i], bv[i] = bs[k * MM_PITCH + col + i];

@@ -151,8 +151,13 @@ def vmap(models):  # torch.func: one model's loss, mapped over the ensemble
     return step
 
 
-def compiled(maker, models, mode=None):
-    return maker(models, fn=torch.compile(loss_of, mode=mode, dynamic=False))
+COMPILED = []  # compiled once for all rounds; shapes each once
+
+
+def compiled(maker, models):
+    if not COMPILED:
+        COMPILED.append(torch.compile(loss_of, dynamic=False))
+    return maker(models, fn=COMPILED[0])
 
 
 forms = {"eager": (lambda: eager(1), 1), "ensemble": (lambda: eager(M), M), "ensemble_vmap": (lambda: vmap(M), M)}
@@ -208,6 +213,7 @@ for r in range(rounds):
         try:
             rate, losses[form] = run(form)
             rates.setdefault(form, []).append(rate)
+            print("round %d: %s %.4g samples/s, loss %s; neap %.4g" % (r + 1, form, rate, losses[form], ours[-1]["samples_per_s"]), file=sys.stderr, flush=True)
         except Exception as e:  # a form that this PyTorch cannot do is left out, and said so
             failed[form] = "%s: %s" % (type(e).__name__, str(e).split("\n")[0][:200])
             del forms[form]

@@ -2,6 +2,7 @@
    scores must equal the CPU backends' to the last bit in three thread orders, and leaving out any one barrier must be noticed. */
 #include "spec/c/shim.h"
 #include "kernels/cuda/fleet.h"
+#include "kernels/cuda/tensor.h"
 #include "spec/c/test.h"
 #include <fcntl.h>
 #include <math.h>
@@ -240,6 +241,57 @@ static void every_barrier_is_needed(void) {
     result_free(&want);
 }
 
+/* ---- tensors ---- */
+
+static void run_product(void *arg) { neap_tensor_gemm(*(const neap_product *)arg); }
+static void run_reduce(void *arg) { neap_tensor_reduce_long(*(const tensor_reducing *)arg); }
+
+/* A 64 x 64 product of depth 40, and three sums of 700 by one block, against double. How many of the results are off. */
+static int tensors_off(int order) {
+    static float a[64 * 40], b[40 * 64], c[64 * 64];
+    double sums[3];
+    int off = 0;
+    for (int i = 0; i < 64 * 40; i++) a[i] = series[i % 700] + (float)i * 1e-3f, b[i] = other[i % 640] - (float)i * 1e-3f;
+    neap_product p = {.m = 64, .n = 64, .k = 40, .a_row = 40, .a_col = 1, .b_row = 64, .b_col = 1, .a = a, .b = b, .c = c};
+    shim_run_block(run_product, &p, 0, 256, 2 * MM_DEPTH * MM_PITCH * sizeof(float), order);
+    for (int i = 0; i < 64; i++)
+        for (int j = 0; j < 64; j++) {
+            double want = 0.0, size = 0.0;
+            for (int k = 0; k < 40; k++) want += (double)a[i * 40 + k] * b[k * 64 + j], size += fabs((double)a[i * 40 + k] * b[k * 64 + j]);
+            off += !(fabs(want - c[i * 64 + j]) <= 1e-6 * size);
+        }
+    tensor_reducing r = {.r = {.red = NEAP_SUM,
+                               .dims = 1,
+                               .shape = {3},
+                               .stride = {800},
+                               .count = 3,
+                               .n = 700,
+                               .step = 1,
+                               .data = a,
+                               .dtype = NEAP_F32,
+                               .out_dtype = NEAP_F64,
+                               .out = sums},
+                         .pieces = 1};
+    shim_run_block(run_reduce, &r, 0, 256, 256 * sizeof(tensor_part), order);
+    for (int k = 0; k < 3; k++) {
+        double want = 0.0;
+        for (int i = 0; i < 700; i++) want += a[800 * k + i];
+        off += !(fabs(want - sums[k]) <= 1e-9 * 700 * 3);
+    }
+    return off;
+}
+
+static void tensor_kernels_need_their_barriers(void) {
+    for (int order = SHIM_FORWARD; order <= SHIM_RANDOM; order++)
+        CHECK(tensors_off(order) == 0, "order %d: %d results are off", order, tensors_off(order));
+    for (shim_skip = 9; shim_skip <= 12; shim_skip++) {
+        int noticed = 0;
+        for (int order = SHIM_FORWARD; order <= SHIM_RANDOM; order++) noticed += tensors_off(order) > 0;
+        CHECK(noticed, "barrier %d can be left out unnoticed", shim_skip);
+    }
+    shim_skip = 0;
+}
+
 int main(void) {
     for (int i = 0; i < 700; i++) {
         series[i] = sinf((float)i * 0.11f) + 0.3f * cosf((float)i * 1.7f);
@@ -250,6 +302,7 @@ int main(void) {
     device_code_has_the_cpus_bits();
     the_usual_model_fits();
     every_barrier_is_needed();
+    tensor_kernels_need_their_barriers();
     free(shim_stacks);
     return test_end("cuda");
 }
