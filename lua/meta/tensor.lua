@@ -10,6 +10,8 @@
 --- On a GPU: tensor.zeros(2, 3, {device = "cuda"}), x:to "cuda", x:to "cpu". Operands of one operation lie on one device (a single number may stay on
 --- the cpu); models and data sets read cpu tensors and take device = "cuda" themselves. sort, quantile, median and cumsum go through the cpu.
 ---
+--- matmul, reductions, sort and quantile of large tensors (over a millisecond of work) run on a compute thread and are awaited: other tasks go on.
+---
 --- Operators + - * / ^ and unary minus broadcast like PyTorch's. Bytes held by tensors count for the garbage collector; :free() gives them back at once.
 ---@class neap.tensor
 ---@field shape integer[] size of each dimension
