@@ -238,6 +238,26 @@ describe("neap.mlp", function()
         raises("batch is 0", model.epoch, model, mlp.rows(tensor.zeros(2, 4), tensor.zeros(2)), {batch = 0})
     end)
 
+    it("reports misuse at the line that made it, and which model of a fleet", function()
+        local model, set = mlp {input = 4}, mlp.windows(wave(50), {window = 4})
+        local other = mlp.windows(wave(50), {window = 5})
+        local fleet = mlp.fleet {count = 2, input = 4}
+        local here = debug.getinfo(1, "l").currentline
+        local wrong = {
+            {"training: the data set has 5 inputs per sample, layer 1 of the model takes 4", function() local _ = model:epoch(other) end},
+            {"epoch: expected a data set, made by mlp.windows or mlp.rows, got a tensor", function() local _ = model:epoch(tensor.zeros(2, 4)) end},
+            {"fit: val: expected a data set", function() local _ = model:fit(set, {val = 3}) end},
+            {"batch must be a whole number, got 1.5", function() local _ = model:epoch(set, {batch = 1.5}) end},
+            {"predict: x %[2 x 5%] does not fit layer 1", function() local _ = model:predict(tensor.zeros(2, 5)) end},
+            {"windows: inv must be a finite number, got inf", function() local _ = mlp.windows(wave(9), {window = 4, inv = 1 / 0}) end},
+            {"windows: horizon is %-1", function() local _ = mlp.windows(wave(9), {window = 4, horizon = -1}) end},
+            {"fleet: model 2: expected a data set, made by mlp.windows or mlp.rows, got number", function() local _ = fleet:fit {set, 5} end},
+            {"training model 2: the data set has 5 inputs", function() local _ = fleet:fit {set, other} end},
+            {"step: x %[2 x 5%] does not fit layer 1", function() local _ = model:step(tensor.zeros(2, 5), tensor.zeros(2, 1)) end},
+        }
+        for i, case in ipairs(wrong) do raises("mlp_spec.lua:" .. here + 1 + i .. ": " .. case[1], case[2]) end
+    end)
+
     it("documents NaN: it stays in its sample when scoring and shows in the loss when training", function()
         local model = mlp {input = 2, hidden = {4}}
         local out = model:predict(tensor {{1, 2}, {0 / 0, 1}, {3, 4}})
@@ -278,7 +298,6 @@ describe("neap.mlp", function()
     end)
 
     it("counts a model's bytes with the tensors', so that the collector runs for models", function()
-        local tensor = require "neap.tensor"
         collectgarbage() collectgarbage()
         local before = tensor.live_bytes()
         local one = mlp {input = 100, hidden = {1000}}
@@ -290,7 +309,7 @@ describe("neap.mlp", function()
             most = math.max(most, tensor.live_bytes())
         end
         assert.is_true(most < before + (160 << 20), most .. " bytes were held")
-        one = nil
+        one = nil -- luacheck: ignore 311
         collectgarbage() collectgarbage()
         assert.equal(before, tensor.live_bytes())
     end)

@@ -212,10 +212,18 @@ static int job_start(lua_State *L, mlp_job *j, double flop) {
 
 static lua_Integer int_field(lua_State *L, const char *name, lua_Integer otherwise, lua_Integer lo, lua_Integer hi) {
     lua_Integer v = otherwise;
-    if (lua_getfield(L, -1, name) != LUA_TNIL) v = luaL_checkinteger(L, -1);
+    int whole = 1;
+    if (lua_getfield(L, -1, name) != LUA_TNIL) v = lua_tointegerx(L, -1, &whole);
+    if (!whole) luaL_error(L, "%s must be a whole number, got %s", name, luaL_tolstring(L, -1, NULL));
     if (v < lo || v > hi) luaL_error(L, "%s is %I, it must be %I to %I", name, v, lo, hi);
     lua_pop(L, 1);
     return v;
+}
+
+/* What errors call item i of n: "training", in a fleet "training model 3". */
+static void item_name(char *op, size_t size, const char *verb, size_t i, size_t n) {
+    if (n > 1) snprintf(op, size, "%s model %d", verb, (int)i + 1);
+    else snprintf(op, size, "%s", verb);
 }
 
 /* model and data of the table at the top into *it */
@@ -254,6 +262,7 @@ static int core_train(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     size_t n = lua_rawlen(L, 1);
     double flop = 0;
+    char op[64];
     lua_settop(L, 3);
     if (n == 0) return lua_newtable(L), 1;
     mlp_job *j = job_new(L, n, 1);
@@ -261,10 +270,12 @@ static int core_train(lua_State *L) {
         item *it = &j->items[i];
         neap_train_job *t = &j->train[i];
         lua_rawgeti(L, 1, (lua_Integer)i + 1);
-        read_item(L, it, 1, "training");
+        item_name(op, sizeof op, "training", i, n);
+        read_item(L, it, 1, op);
         if (lua_getfield(L, -1, "val") != LUA_TNIL) {
             it->val = neap_mlp_data_ref(data_check(L, -1));
-            mlp_fits(L, it->model, it->val, 1, "validation");
+            item_name(op, sizeof op, "validation", i, n);
+            mlp_fits(L, it->model, it->val, 1, op);
         }
         lua_pop(L, 1);
         t->net = &it->model->net, t->hyper = &it->hyper, t->state = &it->model->state;

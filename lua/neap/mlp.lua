@@ -67,6 +67,22 @@ local function want_integer(value, name, what, least)
     return value
 end
 
+-- Calls into the core; what it raises gets the line of whoever called the public function. Never in tail position.
+local function call(fn, ...)
+    local r = table.pack(pcall(fn, ...))
+    if not r[1] then error(r[2], type(r[2]) == "string" and 3 or 0) end
+    return table.unpack(r, 2, r.n)
+end
+
+local SET <const> = getmetatable(core.rows {{0}}) -- tells data sets from tensors
+
+function data.is(x) return type(x) == "userdata" and getmetatable(x) == SET end
+
+local function want_set(set, what, level)
+    if data.is(set) then return set end
+    error(("%s: expected a data set, made by mlp.windows or mlp.rows, got %s"):format(what, type(set) == "userdata" and "a tensor" or type(set)), level or 3)
+end
+
 -- ---- models ----
 
 local NEW <const> = names({"input", "hidden", "output", "act", "leak", "seed", "device"}, true)
@@ -104,7 +120,7 @@ local EPOCH <const> = names({"batch", "shuffle", "seed", "threads", "device", "e
 --- One pass over a data set; the mean training loss.
 function model:epoch(set, options)
     options = check(options, EPOCH, "epoch")
-    local result = core.train({job_of(self, set, options, 1)}, options.threads, options.device)[1]
+    local result = call(core.train, {job_of(self, want_set(set, "epoch"), options, 1)}, options.threads, options.device)[1]
     if result.failed then error("epoch: " .. result.failed, 2) end
     return result.train[1]
 end
@@ -116,10 +132,12 @@ function model:fit(set, options)
     options = check(options, TRAIN, "fit")
     local epochs = want_integer(options.epochs or 20, "epochs", "fit", 0)
     local keep = options.val ~= nil and options.keep_best ~= false
+    want_set(set, "fit")
+    if options.val ~= nil then want_set(options.val, "fit: val") end
     if not options.on_epoch then
         local job = job_of(self, set, options, epochs)
         job.keep_best = keep
-        local result = core.train({job}, options.threads, options.device)[1]
+        local result = call(core.train, {job}, options.threads, options.device)[1]
         if result.failed then error("fit: " .. result.failed, 2) end
         result.stopped = result.epochs < epochs and "patience" or "epochs"
         return result
@@ -128,7 +146,7 @@ function model:fit(set, options)
     local result = {epochs = 0, best = 0, train = {}, val = options.val and {} or nil, stopped = "epochs"}
     local least, best
     for epoch = 1, epochs do
-        local done = core.train({job_of(self, set, options, 1)}, options.threads, options.device)[1]
+        local done = call(core.train, {job_of(self, set, options, 1)}, options.threads, options.device)[1]
         if done.failed then error("fit: " .. done.failed, 2) end
         local loss, val = done.train[1], done.val and done.val[1]
         result.epochs, result.train[epoch], result.device = epoch, loss, done.device
@@ -153,23 +171,25 @@ local PREDICT <const> = names {"threads", "device"}
 --- Outputs for a data set, a tensor or list [n x input], or one row of inputs.
 function model:predict(x, options)
     options = check(options, PREDICT, "predict")
-    if data.is(x) then return core.predict({{model = self, data = x}}, options.threads, options.device)[1] end
-    if type(x) == "userdata" and x:dim() == 2 and #x > 256 then
-        return core.predict({{model = self, data = core.rows(x)}}, options.threads, options.device)[1]
+    if not data.is(x) and type(x) == "userdata" and x:dim() == 2 and #x > 256 then x = call(core.rows, x) end
+    if data.is(x) then
+        local outs = call(core.predict, {{model = self, data = x}}, options.threads, options.device)
+        return outs[1]
     end
-    return self:forward(x)
+    local ok, out = pcall(self.forward, self, x)
+    if not ok then error(out, type(out) == "string" and 2 or 0) end
+    return out
 end
 
 --- Mean loss over a data set, with the model's loss function (or options.loss).
 function model:loss(set, options)
     options = check(options, names({"threads", "device"}, true), "loss")
-    local job = {model = self, data = set, loss = options.loss, huber = options.huber}
-    return core.predict({job}, options.threads, options.device, true)[1]
+    local job = {model = self, data = want_set(set, "loss"), loss = options.loss, huber = options.huber}
+    local losses = call(core.predict, {job}, options.threads, options.device, true)
+    return losses[1]
 end
 
 -- ---- data sets ----
-
-function data.is(x) return type(x) == "userdata" and getmetatable(x) == getmetatable(data.sample) end
 
 --- Samples given as rows: x [n x inputs], y [n x outputs], [n] or nothing.
 mlp.rows = core.rows
@@ -182,8 +202,15 @@ local WINDOWS <const> = names {"window", "horizon", "stride", "dilation", "norm"
 function mlp.windows(series, options)
     options = check(options, WINDOWS, "windows")
     local window = want_integer(options.window or 32, "window", "windows", 1)
-    return core.windows(series, options.target, options.starts, options.extra, window, options.horizon or 1, options.stride or 1,
+    for _, name in ipairs {"loc", "inv", "level_inv"} do
+        local v = options[name]
+        if v ~= nil and (type(v) ~= "number" or v ~= v or math.abs(v) == math.huge) then
+            error(("windows: %s must be a finite number, got %s (a series without any spread cannot be scaled by it)"):format(name, tostring(v)), 2)
+        end
+    end
+    local set = call(core.windows, series, options.target, options.starts, options.extra, window, options.horizon or 1, options.stride or 1,
         options.dilation or 1, options.norm or "delta", options.loc or 0, options.inv or 1, options.level_inv, options.outputs or 1)
+    return set
 end
 
 local BATCHES <const> = names {"batch", "shuffle", "seed", "epoch"}
@@ -194,8 +221,6 @@ function data:batches(options)
     options = check(options, BATCHES, "batches")
     return self:_batches(options.batch or 64, options.shuffle ~= false, options.seed or 1, options.epoch or 0)
 end
-
-data.sample = core.rows {{0}} -- its metatable tells data sets from tensors
 
 -- ---- fleets ----
 
@@ -229,7 +254,7 @@ local function fleet_jobs(self, sets, options, epochs)
     if #sets ~= #self.models then error(("fleet: %d models, %d data sets"):format(#self.models, #sets), 3) end
     local jobs = {}
     for i, m in ipairs(self.models) do
-        local job = {model = m, data = sets[i], epochs = epochs}
+        local job = {model = m, data = want_set(sets[i], "fleet: model " .. i, 4), epochs = epochs}
         for name, value in pairs(options) do
             if name ~= "threads" and name ~= "device" and name ~= "epochs" then
                 if type(value) == "table" then value = value[i] end
@@ -248,7 +273,7 @@ function fleet:fit(sets, options)
     local epochs = want_integer(options.epochs or 20, "epochs", "fit", 0)
     local jobs = fleet_jobs(self, sets, options, epochs)
     for _, job in ipairs(jobs) do job.keep_best = job.val ~= nil and options.keep_best ~= false end
-    local results = core.train(jobs, options.threads, options.device or self.device)
+    local results = call(core.train, jobs, options.threads, options.device or self.device)
     for _, result in ipairs(results) do result.stopped = result.failed and "failed" or result.epochs < epochs and "patience" or "epochs" end
     return results
 end
@@ -257,7 +282,7 @@ end
 function fleet:epoch(sets, options)
     options = check(options, EPOCH, "epoch")
     local losses = {}
-    for i, result in ipairs(core.train(fleet_jobs(self, sets, options, 1), options.threads, options.device or self.device)) do
+    for i, result in ipairs(call(core.train, fleet_jobs(self, sets, options, 1), options.threads, options.device or self.device)) do
         losses[i] = result.train[1] or 0 / 0
     end
     return losses
@@ -266,7 +291,8 @@ end
 --- Outputs of every model for its set: a list of tensors [n x output].
 function fleet:predict(sets, options)
     options = check(options, PREDICT, "predict")
-    return core.predict(fleet_jobs(self, sets, {}, 0), options.threads, options.device or self.device)
+    local outs = call(core.predict, fleet_jobs(self, sets, {}, 0), options.threads, options.device or self.device)
+    return outs
 end
 
 mlp.isa = core.isa
