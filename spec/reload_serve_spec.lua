@@ -92,7 +92,8 @@ describe("a running server", function()
         for i = 1, 2 do assert.is_true(clients[i]:join(30) >= 199) end
         assert.same({}, failures)
         assert.is_true(requests > 100)
-        assert.is_true(after <= before * 1.05, ("%d KiB became %d KiB"):format(before, after))
+        local sanitized = helper.read("/proc/" .. server.pid .. "/maps"):find "lib[atu]%a*san" -- such a program keeps what is freed
+        assert.is_true(sanitized ~= nil or after <= before * 1.05, ("%d KiB became %d KiB"):format(before, after))
         assert.equal(200, get("/version"):json().version)
     end)
 
