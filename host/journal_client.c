@@ -21,6 +21,7 @@ struct neap_journal_client {
     /* the loop's thread only */
     jappend *outstanding;
     waiter *waiters, **last_waiter;
+    bool by_turn, told; /* the writer is told of appends at the end of a turn; it was not yet told of some: !told */
     atomic_int waiting; /* number of waiters, read by whoever moves the applied position */
 };
 
@@ -137,6 +138,7 @@ static void on_closed(uv_handle_t *h) { unref(h->data); }
 void neap_journal_detach(neap_journal_client *c) {
     if (!c || c->closed) return;
     neap_journal *j = c->j;
+    neap_journal_turn(c);
     pthread_mutex_lock(&j->mutex);
     neap_journal_client **p = &j->clients;
     while (*p != c) p = &(*p)->next;
@@ -204,13 +206,25 @@ int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap
     pthread_mutex_lock(&c->mutex); /* order: journal, then client */
     c->refs++;
     pthread_mutex_unlock(&c->mutex);
-    if (j->pending.len == more) pthread_cond_signal(&j->work);
+    if (c->by_turn) c->told = false;
+    else if (j->pending.len == more) pthread_cond_signal(&j->work);
     pthread_mutex_unlock(&j->mutex);
     a->next_out = c->outstanding;
     if (c->outstanding) c->outstanding->prev_out = a;
     c->outstanding = a;
     keep_loop(c);
     return 0;
+}
+
+void neap_journal_by_turn(neap_journal_client *c) { c->by_turn = c->told = true; }
+
+int neap_journal_turn(neap_journal_client *c) {
+    if (c->told) return 0;
+    c->told = true;
+    pthread_mutex_lock(&c->j->mutex);
+    pthread_cond_signal(&c->j->work);
+    pthread_mutex_unlock(&c->j->mutex);
+    return 1;
 }
 
 int neap_journal_wait_applied(neap_journal_client *c, uint64_t end, neap_journal_cb cb, void *ud) {

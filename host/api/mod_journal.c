@@ -23,12 +23,15 @@ static ujournal *check_open(lua_State *L) {
     return u;
 }
 
+static int turn(void *ud) { return neap_journal_turn(((ujournal *)ud)->c); }
+
 /* Ends everything; may run many times. Also called when the runtime closes, without Lua. */
 static void shut(void *ud) {
     ujournal *u = ud;
     if (!u->j) return;
     neap_journal *j = u->j;
     u->j = NULL;
+    rt_off_turn(u->R, turn, u);
     neap_applier_stop(u->a);
     neap_journal_detach(u->c);
     neap_journal_close(j);
@@ -73,6 +76,7 @@ static int journal_open(lua_State *L) {
     }
     err = neap_journal_attach(u->j, rt_loop(u->R), &u->c);
     if (!err) err = rt_at_close(u->R, shut, u);
+    if (!err && !rt_on_turn(u->R, turn, u)) neap_journal_by_turn(u->c);
     if (err) {
         shut(u);
         return err_code(L, err, "journal: cannot attach to the loop");
