@@ -53,8 +53,8 @@ typedef void (*neap_journal_cb)(void *ud, int status, uint64_t end);
  * NEAP_ERR_CLOSED and none. */
 int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap_journal_cb cb, void *ud);
 
-/* From now on what is appended in a turn of the loop is given to the disk by neap_journal_turn at its end: one sync for all of it. Nonzero: there
-   was something. The loop's thread. */
+/* From now on what is appended in a turn of the loop is given to the disk by neap_journal_turn at its end: one sync for all of it, unless it is much.
+   Nonzero: there was something. The loop's thread. */
 void neap_journal_by_turn(neap_journal_client *c);
 int neap_journal_turn(neap_journal_client *c);
 

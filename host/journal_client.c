@@ -3,6 +3,8 @@
 #include <stdatomic.h>
 #include "host/journal_priv.h"
 
+enum { ENOUGH = 16 * 1024 }; /* bytes that go to the disk while the turn goes on */
+
 typedef struct waiter {
     struct waiter *next;
     uint64_t end;
@@ -206,8 +208,9 @@ int neap_journal_append(neap_journal_client *c, const void *data, size_t n, neap
     pthread_mutex_lock(&c->mutex); /* order: journal, then client */
     c->refs++;
     pthread_mutex_unlock(&c->mutex);
+    size_t before = j->pending.len - more;
     if (c->by_turn) c->told = false;
-    else if (j->pending.len == more) pthread_cond_signal(&j->work);
+    if (c->by_turn ? before < ENOUGH && j->pending.len >= ENOUGH : !before) pthread_cond_signal(&j->work);
     pthread_mutex_unlock(&j->mutex);
     a->next_out = c->outstanding;
     if (c->outstanding) c->outstanding->prev_out = a;

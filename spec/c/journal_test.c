@@ -419,6 +419,33 @@ static void test_applied(void) {
     wipe();
 }
 
+/* What a turn appends is one group, and nothing is lost when the client goes before the turn's end. */
+static void test_turn(void) {
+    bench b;
+    char rec[400];
+    neap_journal_stats s;
+    start(&b, 0, 0);
+    neap_journal_by_turn(b.c);
+    CHECK(neap_journal_turn(b.c) == 0, "nothing to tell");
+    for (int round = 1; round <= 3; round++) {
+        for (uint32_t i = 0; i < 20; i++) CHECK(neap_journal_append(b.c, rec, make(i, rec), on_ack, &b) == 0);
+        neap_journal_get_stats(b.j, &s);
+        CHECK(s.commits == (uint64_t)round - 1 && b.acked == 20 * (round - 1), "the writer waits for the turn's end: %d", (int)s.commits);
+        CHECK(neap_journal_turn(b.c) == 1 && neap_journal_turn(b.c) == 0);
+        while (b.acked < 20 * round) uv_run(&b.loop, UV_RUN_ONCE);
+        neap_journal_get_stats(b.j, &s);
+        CHECK(s.commits == (uint64_t)round, "one sync for a turn: %d", (int)s.commits);
+    }
+    for (uint32_t i = 0; i < 300; i++) neap_journal_append(b.c, rec, make(299, rec), on_ack, &b); /* much: not all waits for the end */
+    while (b.acked < 61) uv_run(&b.loop, UV_RUN_ONCE);
+    neap_journal_turn(b.c);
+    while (b.acked < 360) uv_run(&b.loop, UV_RUN_ONCE);
+    for (uint32_t i = 0; i < 5; i++) neap_journal_append(b.c, rec, make(i, rec), on_ack, &b);
+    stop(&b);
+    CHECK(b.acked + b.failed == 365, "%d %d", b.acked, b.failed);
+    wipe();
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) { /* the other process of test_threads */
         bench b;
@@ -443,6 +470,7 @@ int main(int argc, char **argv) {
     test_kill();
     test_threads();
     test_applied();
+    test_turn();
     wipe();
     return test_end("journal");
 }
