@@ -101,7 +101,9 @@ const char *neap_readings_bad_name(const char *name, size_t n) {
     if (n == 0) return "the sensor name is empty";
     if (n > NEAP_NAME_MAX) return "the sensor name is longer than 200 bytes";
     for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7F) return "the sensor name has a control character";
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7F || /* and C1, which terminals obey too */
+            ((unsigned char)name[i] == 0xC2 && i + 1 < n && (unsigned char)name[i + 1] >= 0x80 && (unsigned char)name[i + 1] < 0xA0))
+            return "the sensor name has a control character";
     return NULL;
 }
 

@@ -46,8 +46,10 @@ static void add_field(neap_readings *b, const neap_lp *l, const neap_lp_field *f
         n += neap_lp_unescape_name(f->key, false, p + n);
         name = p;
     }
-    if (n > NEAP_NAME_MAX) { /* the only fault that the grammar lets through */
-        neap_readings_refuse(b, l->line, name, NEAP_NAME_MAX, neap_readings_bad_name(name, n));
+    /* what the grammar lets through: too long, and C1 controls, which begin with 0xC2 */
+    const char *why = n > NEAP_NAME_MAX || memchr(name, 0xC2, n) ? neap_readings_bad_name(name, n) : NULL;
+    if (why) {
+        neap_readings_refuse(b, l->line, name, n < NEAP_NAME_MAX ? (uint32_t)n : NEAP_NAME_MAX, why);
         return;
     }
     neap_reading *r = neap_readings_add(b, name, n, f->d, l->line);

@@ -25,6 +25,15 @@ describe("CSV", function()
         for _, cell in ipairs {'plain', 'a,b', 'x"y', ''} do assert.same({cell, "z"}, csv.split(csv.cell(cell) .. ",z")) end
     end)
 
+    it("writes no cell that a spreadsheet would run, and reads back what it was", function()
+        for _, name in ipairs {"=1+1", "+x", "-x", "@sum(a)", "'=x", "'plain", "plain", "=a,b"} do
+            local cells = csv.split(csv.cell(name) .. ",1")
+            assert.is_nil(cells[1]:find "^[=+@-]", name)
+            assert.equal(name, csv.text(cells[1]))
+        end
+        assert.equal("-3.5", csv.cell "-3.5")
+    end)
+
     it("reads timestamp,value under the given name", function()
         local readings = read("timestamp,value\n2013-12-02 21:15:00,73.9\n2013-12-02 21:20:00,74\n\n", {sensor = "machine"})
         assert.equal(2, #readings)

@@ -14,6 +14,13 @@ local function refusals(batch)
 end
 
 describe("neap.decode.json reads", function()
+  it("no name that a terminal would obey", function()
+    local b = decode.json '[{"a\\u001b":1},{"b\\u009b2J":2},{"c\\u007f":3},{"d\\u00e9":4}]'
+    assert.same({"d\u{e9}=4"}, seen(b))
+    for _, why in ipairs(refusals(b)) do assert.matches("control character", why) end
+    assert.equal(1, decode.lines("a\xC2\x9Bb v=1\n").refused)
+  end)
+
   it("the kit's array, naming each bad item", function()
     local b = decode.json [==[[{"sensor_name":"t","sensor_output":21.5,"timestamp":1700000000},{"sensor_name":"t","sensor_output":"12.5"},
       {"sensor_name":"x","sensor_output":"nan"},{"sensor_name":"x","sensor_output":null},{"sensor_output":1},{"sensor_name":"x"},7,

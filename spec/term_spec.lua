@@ -188,6 +188,16 @@ describe("log", function()
         log.clock = clock
     end)
 
+    it("never lets a message command the terminal", function()
+        for _, format in ipairs {"pretty", "logfmt", "json"} do
+            log.format(format)
+            log.info("a\27]0;title\7b", {sensor = "c\27[2Jd\r\127", other = "e\xC2\x9B2Jf"})
+            local line = lines[#lines]
+            assert.is_nil(line:find "[\0-\8\11-\31\127]", line)
+            if format == "pretty" then assert.is_nil(line:find "\xC2\x9B", line) end
+        end
+    end)
+
     it("writes logfmt with quoted values and sorted fields", function()
         log.info("stored", {sensor = "oven", n = 12, note = 'a "b"\n', s = 0.25})
         assert.are.same({'time=2023-11-14T22:13:20.250Z level=info msg=stored n=12 note="a \\"b\\"\\n" s=0.25 sensor=oven\n'}, lines)

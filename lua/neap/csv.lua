@@ -61,12 +61,19 @@ function csv.split(line, separator)
     return cells
 end
 
---- A cell that can be read back by csv.split.
+--- A cell that can be read back by csv.split. A text that a spreadsheet would run as a formula (= + - @ first, and no number) gets an apostrophe before it;
+--- csv.text takes that away again.
 ---@param text string
 function csv.cell(text)
+    if text:find "^'*[=+%-@]" and not tonumber(text) then text = "'" .. text end
     if text:find('[",\n\r]') then return '"' .. text:gsub('"', '""') .. '"' end
     return text
 end
+
+--- The text of a cell that csv.cell wrote.
+---@param cell string
+---@return string
+function csv.text(cell) return cell:find "^'+[=+%-@]" and cell:sub(2) or cell end
 
 local TIME_NAMES <const> = {timestamp = true, time = true, ts = true, date = true, datetime = true, ["_time"] = true}
 local NAME_NAMES <const> = {sensor = true, sensor_name = true, name = true}
@@ -155,7 +162,7 @@ function csv.readings(path, opts)
                 if not time_us then
                     coroutine.yield(false, ("line %d: %s"):format(line_number, bad_time))
                 elseif layout.value then
-                    one(layout.name and cells[layout.name] or own_name, cells[layout.value])
+                    one(layout.name and csv.text(cells[layout.name] or "") or own_name, cells[layout.value])
                 else
                     for _, column in ipairs(layout.values) do one(column.sensor, cells[column.column]) end
                 end

@@ -78,13 +78,19 @@ function shapes.json(r)
     return "{" .. table.concat(out, ",") .. "}"
 end
 
+-- What others sent may be in a message: a terminal must not obey it. C0 but tab and newline, DEL, and C1 as UTF-8.
+local function shown(text)
+    local hex = function(c) return ("\\x%02x"):format(c:byte(-1)) end
+    return (text:gsub("[\0-\8\11-\31\127]", hex):gsub("\xC2[\x80-\x9F]", hex))
+end
+
 function shapes.pretty(r)
     local colour = state.colour
     if colour == nil then colour = term.colour(io.stderr) end
     local out = {term.paint(stamp(r.at), "dim", colour), term.paint(("%-5s"):format(r.level), STYLE[r.level], colour)}
     if r.module then out[#out + 1] = term.paint(r.module .. ":", "bold", colour) end
-    out[#out + 1] = r.msg:gsub("\r?\n", "\n    ")
-    for _, f in ipairs(r.fields) do out[#out + 1] = term.paint(f[1] .. "=", "dim", colour) .. plain(f[2]):gsub("\n", "\n    ") end
+    out[#out + 1] = shown(r.msg:gsub("\r?\n", "\n    "))
+    for _, f in ipairs(r.fields) do out[#out + 1] = term.paint(f[1] .. "=", "dim", colour) .. shown((plain(f[2]):gsub("\r?\n", "\n    "))) end
     return table.concat(out, " ")
 end
 
