@@ -263,9 +263,13 @@ end
 
 --- The running servers of this user: a list of {path, name, pid, worker, workers, version, where}, one for each worker, or {path, pid, worker,
 --- silent = true} for one that does not answer. Worker 0 is a server's main thread, which has no requests and no prompt. Sockets that dead processes
---- left are removed.
-function attach.list()
-    local paths, found, by_path = control.list(), {}, {}
+--- left are removed. With a process id only its own are asked: another server that is busy costs nothing.
+---@param pid? string
+function attach.list(pid)
+    local paths, found, by_path = {}, {}, {}
+    for _, path in ipairs(control.list()) do
+        if not pid or path:match "/(%d+)%.?%d*%.sock$" == pid then paths[#paths + 1] = path end
+    end
     task.each(paths, function(path) by_path[path] = introduce(path) end)
     for _, path in ipairs(paths) do found[#found + 1] = by_path[path] end
     for _, info in ipairs(found) do -- a silent one is called what its siblings are called
@@ -324,7 +328,8 @@ function attach.open(target, worker)
         client:close()
         error(task.error("connection", ("nobody answers at %s: its loop is blocked. Try again, or end the process"):format(target)), 0)
     end
-    local list, matches = attach.list(), {}
+    local list, matches = attach.list(target and target:match "^%d+$"), {}
+    if #list == 0 then list = attach.list() end -- a name of digits; or for the message
     local function look(wanted)
         for _, info in ipairs(list) do
             if info.worker == wanted and (not target or tostring(info.pid) == target or info.name == target) then matches[#matches + 1] = info end
