@@ -96,12 +96,13 @@ if short 60; then :; else
     step 60 "64 of them on one cpu core: the same weights as below" "$build/gpu/fleet_gpu" cpu 1 "$dir/few"
     step 60 "and here" "$build/gpu/fleet_gpu" cuda "$dir/few"
 fi
-device=cuda
-[ "$mode" = shim ] && device=cpu
+device=cuda few=
+[ "$mode" = shim ] && device=cpu few="--windows 200"
 if "$python" -c 'import torch, sys; sys.exit(sys.argv[1] == "cuda" and not torch.cuda.is_available())' $device 2>/dev/null; then
     step 240 "fleet beside PyTorch, interleaved" "$python" spec/bench/fleet_peer.py "$dir/job" $device 3 "$build/gpu/fleet_gpu" cuda
     [ -z "$neap" ] || for name in train score matmul; do
-        step 90 "neap bench $name --device cuda" "$neap" bench "$name" --device cuda --python "$python"
+        # shellcheck disable=SC2086
+        step 90 "neap bench $name --device cuda" "$neap" bench "$name" --device cuda --python "$python" $few
     done
 else
     skip "PyTorch beside it: $python has no torch that sees the GPU (PYTHON=path names another)"
