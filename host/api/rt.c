@@ -126,7 +126,9 @@ static void on_async(uv_async_t *h) {
 
 static void raise_interrupt(lua_State *L, lua_Debug *ar) {
     rt *R = rt_of(L);
+    if (R->interrupted && R->main_wait && uv_hrtime() < R->interrupted_until) return; /* the loop may turn yet */
     lua_sethook(L, NULL, 0, 0);
+    if (!R->interrupted) return; /* the main chunk's wait has taken it */
     R->interrupted = 0;
     luaL_error(L, "interrupted!");
 }
@@ -162,6 +164,8 @@ void rt_breathe(lua_State *L) {
 
 void rt_interrupt(rt *R) {
     lua_State *co = R->frames ? R->frames->co : R->running ? R->running->co : R->L;
+    /* While the main chunk waits, the interrupt is its own: a task that happens to run is stopped only if the loop does not turn within 5 ms. */
+    R->interrupted_until = uv_hrtime() + 5000000;
     R->interrupted = 1;
     if (!R->main_wait || R->running) lua_sethook(co, raise_interrupt, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
     uv_async_send(&R->async);

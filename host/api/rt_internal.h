@@ -61,6 +61,7 @@ struct rt {
     uv_mutex_t lock; /* guards posted */
     rt_posted *posted;
     volatile int interrupted;
+    uint64_t interrupted_until; /* uv_hrtime: so long a running task may go on, see rt_interrupt */
     void (*report)(void *ud, const char *text);
     void *report_ud;
     lua_Alloc alloc; /* the caller's, under the limit; NULL: mem */
