@@ -12,7 +12,7 @@ local opt = args.parse{
         {"--listen", value = "HOST:PORT", default = "127.0.0.1:5000", help = "where it will listen"},
         {"--allow", value = "NAME", many = true, help = "a global that is there at run time"},
         {"--only", value = "CHECK", many = true,
-            help = "run this check alone: syntax, globals, sensors, routes, rocks, extensions, redis, gpu, port, limits"},
+            help = "run this check alone (or several: a,b): syntax, globals, sensors, routes, rocks, extensions, redis, gpu, port, limits"},
         {"--use", value = "EXTENSION", many = true, help = "turn an extension on first; its checks run too"},
         {"--json", type = "flag", help = "the report as JSON"},
     },

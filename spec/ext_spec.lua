@@ -140,7 +140,7 @@ describe("the rocks of rockspec/, installed by luarocks into a fresh project", f
         assert.is_truthy(out:find("serial +1.0 +boards on a serial port"), out)
         assert.is_truthy(out:find("tasmota +1.0 +readings from Tasmota"), out)
         assert.is_truthy(out:find("rc=0\n$"))
-        assert.is_truthy(sh(env .. NEAP .. " check --only rocks"):find("1 C modules of rocks fit", 1, true))
+        assert.is_truthy(sh(env .. NEAP .. " check --only rocks"):find("1 C module of rocks fits this Lua", 1, true))
     end)
 
     it("bring a command: `neap serial` turns name:value lines into readings", function()

@@ -302,10 +302,10 @@ static int l_replace(lua_State *L) {
     const char *why = w && m ? NULL : "out of memory";
     uv_mutex_lock(&g->lock);
     if (!why && g->nlost >= MAX_LOST) why = "too many threads are blocked already";
-    if (!why && !old->R) why = "it has ended";
+    int ended = !old->R;                                                                     /* its function failed: started again, nothing is lost */
     if (!why && uv_thread_create(&w->thread, thread_main, w)) why = "no thread can be made"; /* it waits for the lock before it is seen */
-    if (!why) {
-        g->w[id] = w;
+    if (!why) { g->w[id] = w; }
+    if (!why && !ended) {
         atomic_store(&old->lost, 1);
         old->next_lost = g->lost;
         g->lost = old;
@@ -315,6 +315,10 @@ static int l_replace(lua_State *L) {
     }
     uv_mutex_unlock(&g->lock);
     if (m) message_free(m);
+    if (!why && ended) {
+        uv_thread_join(&old->thread);
+        worker_free(old);
+    }
     if (!why) uv_sem_wait(&g->ready);
     else worker_free(w);
     lua_pushboolean(L, !why);

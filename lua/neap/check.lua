@@ -288,7 +288,7 @@ function check.run(context)
     local wanted
     for _, name in ipairs(context.only or {}) do
         wanted = wanted or {}
-        wanted[name] = true
+        for one in name:gmatch "[^,%s]+" do wanted[one] = true end
     end
     for name in pairs(wanted or {}) do
         local names, known = {}, false

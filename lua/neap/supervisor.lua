@@ -100,10 +100,22 @@ end
 --- Starts them, and waits until each serves. Returns what they said of themselves; raises the error of one that cannot start.
 local function start_workers(opt, here, sockets)
     local ready, begun = task.channel(opt.workers), false
+    local failed = {}
     worker.on("failed", function(why, from)
-        if begun then log.error("a worker cannot start", {worker = from - MAIN, why = why}) else ready:send {why = why} end
+        if not begun then
+            ready:send {why = why}
+            return
+        end
+        if failed[from] ~= why then -- a broken edit, perhaps: it is tried again until somebody mends it; its clients wait in the socket meanwhile
+            log.error("a worker cannot start; tried again every second", {worker = from - MAIN, why = why})
+        end
+        failed[from] = why
+        task.sleep(1)
+        os.remove(attach.path(attach.pid(), from - MAIN))
+        worker.replace(from)
     end)
     worker.on("ready", function(text, from)
+        failed[from] = nil
         if begun then log.info("a new thread serves", {worker = from - MAIN}) else ready:send(json.decode(text)) end
     end)
     worker.on("returned", function(_, from) log.info("the thread that was blocked has returned, and ends", {worker = from - MAIN}) end)
