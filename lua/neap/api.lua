@@ -5,6 +5,7 @@
 local clients = require "neap.clients"
 local decode = require "neap.decode"
 local ext = require "neap.ext"
+local feed = require "neap.feed"
 local guard = require "neap.guard"
 local health = require "neap.health"
 local ingest = require "neap.ingest"
@@ -232,7 +233,7 @@ local function overview(here)
             if n > 0 then one.time, one.value = when.iso(times[n]), values[n] end
             list[i] = one
         end
-        return {count = #list, sensors = list}
+        return {count = #list, sensors = list, fleet = here.specs.fleet}
     end
 end
 
@@ -268,6 +269,7 @@ function api.routes(app, here)
         return answer
     end)
     app:get("/api/status", overview(here))
+    feed.routes(app, here, function(name) return status_of(here, name) end)
     app:use("/page", function(req, next)
         req:set_header("Content-Security-Policy", "default-src 'self'")
         return next(req)

@@ -10,6 +10,7 @@
 --     end
 
 local attach = require "neap.attach"
+local feed = require "neap.feed"
 local guard = require "neap.guard"
 local ingest = require "neap.ingest"
 local journal = require "neap.journal"
@@ -148,6 +149,7 @@ end
 local function close_doors(here, opt)
     here.control.close()
     here.clock:stop()
+    feed.close()
     here.server:drain(opt.drain)
     here.rollup:stop()
     here.scorer:save()
