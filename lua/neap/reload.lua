@@ -134,8 +134,8 @@ end
 -- of small files
 --- costs nothing and understands every editor's way of saving, which file events do not. Returns the task.
 function Reload:watch()
+    local seen, pending = contents(self.files()), nil -- now, not in the task's first turn: an edit in between would be missed
     return task.spawn(function()
-        local seen, pending = contents(self.files()), nil
         while true do
             task.sleep(0.5)
             local files = self.files()
