@@ -178,6 +178,17 @@ describe("the routes", function()
         assert.equal("°C", all.sensors[2].unit)
     end)
 
+    it("see in one look which sensors have news, for the live stream", function()
+        post '[{"sensor_name":"oven","sensor_output":3}]'
+        local pulse = here.store:pulse({"oven", "none"}, 10)
+        assert.equal(3, pulse[1].value)
+        assert.equal("", pulse[2].mark)
+        local before = pulse[1].mark
+        post '[{"sensor_name":"oven","sensor_output":4}]'
+        assert.are_not.equal(before, here.store:pulse({"oven"}, 10)[1].mark)
+        assert.equal(0, #here.store:pulse({}, 10))
+    end)
+
     it("count what was accepted and refused", function()
         local function counted(name) return tonumber(get("/metrics").body:match("\n" .. name .. " (%d+)")) or 0 end
         local before, refused = counted "neap_readings_total", counted "neap_readings_refused_total"
