@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "kernels/lane_avx2.h"
 #define TILE_R    6
+#define TILE_U    4
 #define TILE_C    2
 #define TILE_TALL 6
 #define PEAK      neap_peak_avx2

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "kernels/lane_avx512.h"
 #define TILE_R    4
+#define TILE_U    4
 #define TILE_C    4
 #define TILE_TALL 12
 #define PEAK      neap_peak_avx512

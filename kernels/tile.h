@@ -4,7 +4,7 @@
 
    Every element is a sequential chain of fused multiply-adds, so neither the tile's shape nor the lane width changes a bit. All five products of a
    training step have this form: forward (a = inputs, b = W), deltas (a = deltas, b = W transposed), weight gradients (k runs over samples).
-   The includer defines TILE_R x TILE_C: accumulators that fill the registers (4 x 4 of 16 lanes, 4 x 2 of 8 lanes). */
+   The includer defines TILE_R x TILE_C: accumulators that fill the registers, and TILE_U: rows of a tile that also updates. */
 #ifndef NEAP_TILE_H
 #define NEAP_TILE_H
 
@@ -136,12 +136,13 @@ LANE_FN void tile(const int kind, const int sum, const int R, const int C, const
 
 /* Rows lo..hi-1 of a tile column of C vectors. */
 LANE_FN void tile_column(const int kind, const int C, const tile_job *j, int lo, int hi, int col, tile_pending *pending) {
+    const int full = kind == T_UPDATE ? TILE_U : TILE_R; /* the optimiser needs registers, too */
     int row = lo;
     if ((kind == T_GRAD || kind == T_UPDATE) && j->sum && lo < hi) { /* the first rows take the sums along */
-        if (lo + TILE_R <= hi) tile(kind, 1, TILE_R, C, j, row, col, pending), row += TILE_R;
+        if (lo + full <= hi) tile(kind, 1, full, C, j, row, col, pending), row += full;
         else tile(kind, 1, 1, C, j, row, col, pending), row++;
     }
-    for (; row + TILE_R <= hi; row += TILE_R) tile(kind, 0, TILE_R, C, j, row, col, pending);
+    for (; row + full <= hi; row += full) tile(kind, 0, full, C, j, row, col, pending);
 #if TILE_R > 4
     if (row + 4 <= hi) tile(kind, 0, 4, C, j, row, col, pending), row += 4;
 #endif
