@@ -292,32 +292,50 @@ void journal_free_log(jlog *g, bool delete_files) {
     free(g);
 }
 
+/* Takes from log g what is applied up to upto: first whole segments, at most max, into gone. How many. With the mutex held. */
+static size_t take_segments(neap_journal *j, jlog *g, uint64_t upto, jsegment *gone, size_t max) {
+    size_t n = 0;
+    while (n < max && n + 1 < g->seg_count && g->segs[n].end <= upto && g->segs[n + 1].start <= upto) {
+        gone[n] = g->segs[n];
+        j->stats.retained -= JOURNAL_HEAD + gone[n].end - gone[n].start;
+        n++;
+    }
+    memmove(g->segs, g->segs + n, (g->seg_count - n) * sizeof *g->segs);
+    g->seg_count -= n;
+    return n;
+}
+
+/* The files go after the mutex is given back: the kernel takes 20 ms to let go of 100 MB, and everyone who appends would wait. */
 void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto) {
-    char path[4096];
-    pthread_mutex_lock(&j->mutex);
-    for (size_t i = 0; i < j->log_count; i++) {
-        jlog *g = j->logs[i];
-        if (strcmp(g->uuid, uuid) != 0) continue;
-        if (upto > g->end) upto = g->end;
-        if (upto > g->released) g->released = upto;
-        if (!g->own && upto == g->end) { /* all of it: the log goes */
-            j->stats.retained -= journal_log_bytes(g);
-            memmove(&j->logs[i], &j->logs[i + 1], (j->log_count - i - 1) * sizeof *j->logs);
-            j->log_count--;
-            journal_free_log(g, true);
+    enum { MOST = 16 };
+    char paths[MOST][4096];
+    jsegment gone[MOST];
+    jlog *whole = NULL;
+    size_t n;
+    do {
+        n = 0;
+        pthread_mutex_lock(&j->mutex);
+        for (size_t i = 0; i < j->log_count; i++) {
+            jlog *g = j->logs[i];
+            if (strcmp(g->uuid, uuid) != 0) continue;
+            if (upto > g->end) upto = g->end;
+            if (upto > g->released) g->released = upto;
+            if (!g->own && upto == g->end) { /* all of it: the log goes */
+                j->stats.retained -= journal_log_bytes(g);
+                memmove(&j->logs[i], &j->logs[i + 1], (j->log_count - i - 1) * sizeof *j->logs);
+                j->log_count--;
+                whole = g;
+                break;
+            }
+            n = take_segments(j, g, upto, gone, MOST);
+            for (size_t k = 0; k < n; k++) journal_segment_path(g, gone[k].start, paths[k], sizeof paths[k]);
             break;
         }
-        size_t done = 0;
-        while (done + 1 < g->seg_count && g->segs[done].end <= upto && g->segs[done + 1].start <= upto) {
-            jsegment *s = &g->segs[done++];
-            j->stats.retained -= JOURNAL_HEAD + s->end - s->start;
-            journal_segment_path(g, s->start, path, sizeof path);
-            unlink(path);
-            close(s->fd);
+        pthread_mutex_unlock(&j->mutex);
+        for (size_t k = 0; k < n; k++) {
+            unlink(paths[k]);
+            close(gone[k].fd);
         }
-        memmove(g->segs, g->segs + done, (g->seg_count - done) * sizeof *g->segs);
-        g->seg_count -= done;
-        break;
-    }
-    pthread_mutex_unlock(&j->mutex);
+    } while (n == MOST);
+    journal_free_log(whole, true);
 }

@@ -147,7 +147,7 @@ local CASES <const> = {
     lines(QUICK, {ack = "memory", limit = true}),
     lines(JSON, {path = "/receive", dialect = "json"}),
     lines(BACKFILL, {readings = 1000, sensors = 1}),
-    lines(ALONE, {readings = 1, sensors = 10, connections = 10, requests = 40000}), -- no two of one sensor are under way: none share an entry
+    lines(ALONE, {readings = 1, sensors = 10, connections = 10, requests = 200000}), -- no two of one sensor under way: none share an entry
     SCALE[1], SCALE[2], SCALE[3],
 }
 
