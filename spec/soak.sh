@@ -3,6 +3,7 @@
 # keeps it in spec/results/soak-DATE.txt. Usage: sh spec/soak.sh   (KILLS=100 INPUTS=1000000 PIPELINES=5000 RSS_SECONDS=60 by default)
 # About 15 minutes on two cores, builds included; each part has a time limit, all of them together an hour.
 kills=${KILLS:-100} inputs=${INPUTS:-1000000} pipelines=${PIPELINES:-5000} rss=${RSS_SECONDS:-60}
+version=$(git describe --always --dirty 2>/dev/null) # before the report makes the tree a changed one
 report=spec/results/soak-$(date -u +%Y-%m-%d).txt
 sanitized=build/address,undefined
 mkdir -p spec/results
@@ -27,7 +28,7 @@ part() { # seconds at most, title, then the command: its last lines, its time, w
 }
 
 {
-    echo "make soak, $(date -u +%Y-%m-%d), neap $(git describe --always --dirty 2>/dev/null)"
+    echo "make soak, $(date -u +%Y-%m-%d), neap $version"
     echo "machine: $(nproc) x $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo), Linux $(uname -r | cut -d- -f1)"
     for f in spec/fuzz/corpus/*; do
         part 600 "$inputs mutated inputs for the decoder of ${f##*/}, ASan and UBSan" "$sanitized/ctest/fuzz_${f##*/}" "$f" "$inputs" 20261123
