@@ -245,8 +245,8 @@ void applier_later(neap_applier *a) {
     uv_timer_start(&a->tick, on_tick, PAUSE_MS, 0);
 }
 
-static void wake(void *ud) { uv_async_send(&((neap_applier *)ud)->grown); }
-static void on_grown(uv_async_t *h) { applier_pump(h->data); }
+static void wake(void *ud) { neap_wake_send(&((neap_applier *)ud)->grown); }
+static void on_grown(neap_wake *w) { applier_pump(w->poll.data); }
 
 static void free_applier(neap_applier *a) {
     free(a->stream_prefix);
@@ -275,7 +275,7 @@ void neap_applier_stop(neap_applier *a) {
     neap_journal_set_live(a->j, false);
     neap_journal_set_hurry(a->j, false);
     neap_redis_close(a->redis); /* calls back what is out: stopped is set */
-    uv_close((uv_handle_t *)&a->grown, on_closed);
+    neap_wake_close(&a->grown, on_closed);
     uv_close((uv_handle_t *)&a->tick, on_closed);
     uv_close((uv_handle_t *)&a->gather, on_closed);
 }
@@ -304,22 +304,22 @@ int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts
     neap_redis_opts r = {.name = "neap-applier", .timeout_ms = o->timeout_ms ? o->timeout_ms : 5000, .self_turn = true};
     if (!err) r.addr = *o->addr;
     if (!err) err = neap_redis_open(loop, &r, &a->redis);
-    if (!err && (uv_async_init(loop, &a->grown, on_grown) || uv_timer_init(loop, &a->tick) || uv_timer_init(loop, &a->gather))) err = NEAP_ERR_IO;
+    if (!err && (neap_wake_init(loop, &a->grown, on_grown) || uv_timer_init(loop, &a->tick) || uv_timer_init(loop, &a->gather))) err = NEAP_ERR_IO;
     if (err) {
         if (a->redis) neap_redis_close(a->redis);
         free_applier(a);
         return err;
     }
-    a->grown.data = a->tick.data = a->gather.data = a;
+    a->grown.poll.data = a->tick.data = a->gather.data = a;
     a->handles = 3;
-    uv_unref((uv_handle_t *)&a->grown);
+    uv_unref((uv_handle_t *)&a->grown.poll);
     uv_timer_start(&a->tick, on_tick, TICK_MS, 0);
     uv_unref((uv_handle_t *)&a->tick);
     uv_unref((uv_handle_t *)&a->gather);
     if ((err = neap_journal_on_grow(j, wake, a))) { /* somebody else's: it stays theirs */
         a->stopped = true;
         neap_redis_close(a->redis);
-        uv_close((uv_handle_t *)&a->grown, on_closed);
+        neap_wake_close(&a->grown, on_closed);
         uv_close((uv_handle_t *)&a->tick, on_closed);
         uv_close((uv_handle_t *)&a->gather, on_closed);
         return err;

@@ -4,6 +4,7 @@
 #define NEAP_APPLIER_PRIV_H
 #include "host/applier.h"
 #include "host/record.h"
+#include "host/wake.h"
 
 enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
@@ -76,7 +77,7 @@ struct neap_applier {
     uv_loop_t *loop;
     neap_journal *j;
     neap_redis *redis;
-    uv_async_t grown;
+    neap_wake grown;
     uv_timer_t tick, gather;
     int handles; /* to be closed before the memory may go */
     bool stopped, greeted, greeting, probing, drain;

@@ -34,6 +34,7 @@ static jlog *make_log(const char *dir, uint32_t sequence, const char *uuid) {
     size_t n = strlen(dir) + 64;
     if (!g) return NULL;
     g->lock_fd = -1;
+    memset(g->spare, -1, sizeof g->spare);
     g->sequence = sequence;
     snprintf(g->uuid, sizeof g->uuid, "%s", uuid);
     if (!(g->dir = malloc(n))) {

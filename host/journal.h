@@ -14,7 +14,7 @@
    slow disk would hold its four threads, and workers' loops would have to be tied to one owner.
 
    Reading is for one reader (the applier), in order, from any thread but one at a time. What it has done with is handed back by
-   neap_journal_release, which deletes whole segments. */
+   neap_journal_release, which lets go of whole segments: some files are written over by later segments, the others deleted. */
 #ifndef NEAP_JOURNAL_H
 #define NEAP_JOURNAL_H
 #include <stdbool.h>
@@ -101,7 +101,7 @@ bool neap_journal_is_live(neap_journal *j);
 void neap_journal_set_hurry(neap_journal *j, bool hurry);
 bool neap_journal_in_hurry(neap_journal *j);
 
-/* Calls wake (from the writer's thread: use uv_async_send) whenever the own log has grown. For the one reader: NEAP_ERR_FULL if there is
+/* Calls wake (from the writer's thread: use neap_wake_send) whenever the own log has grown. For the one reader: NEAP_ERR_FULL if there is
    one already. NULL gives the place up. */
 int neap_journal_on_grow(neap_journal *j, void (*wake)(void *ud), void *ud);
 

@@ -1,7 +1,8 @@
-/* journal_client.c: a loop's end of the journal: appends go in under the journal's mutex, finished ones come back through a uv_async.
+/* journal_client.c: a loop's end of the journal: appends go in under the journal's mutex, finished ones come back through a wake-up.
    A client outlives its detaching until the writer has let go of its last append. */
 #include <stdatomic.h>
 #include "host/journal_priv.h"
+#include "host/wake.h"
 
 enum { ENOUGH = 16 * 1024 }; /* bytes that go to the disk while the turn goes on */
 
@@ -15,7 +16,7 @@ typedef struct waiter {
 struct neap_journal_client {
     neap_journal *j;
     neap_journal_client *next; /* in j->clients, under j's mutex */
-    uv_async_t async;
+    neap_wake wake;
     pthread_mutex_t mutex; /* guards done, done_last, closed, refs */
     jappend *done, **done_last;
     bool closed;
@@ -44,7 +45,7 @@ void journal_client_done(neap_journal_client *c, jappend *a) {
         a->over = true;
         *c->done_last = a;
         c->done_last = &a->next;
-        if (!c->closed && c->done == a) uv_async_send(&c->async); /* detach closes the handle under this mutex too */
+        if (!c->closed && c->done == a) neap_wake_send(&c->wake); /* detach closes the handle under this mutex too */
     }
     pthread_mutex_unlock(&c->mutex);
     if (!orphan) return;
@@ -63,8 +64,8 @@ static jappend *take_done(neap_journal_client *c) {
 
 /* An idle client does not keep the loop alive. */
 static void keep_loop(neap_journal_client *c) {
-    if (c->outstanding || c->waiters) uv_ref((uv_handle_t *)&c->async);
-    else uv_unref((uv_handle_t *)&c->async);
+    if (c->outstanding || c->waiters) uv_ref((uv_handle_t *)&c->wake.poll);
+    else uv_unref((uv_handle_t *)&c->wake.poll);
 }
 
 static void forget(neap_journal_client *c, jappend *a) {
@@ -88,8 +89,8 @@ static void drop_waiter(neap_journal_client *c, waiter **p) {
     free(w);
 }
 
-static void on_async(uv_async_t *h) {
-    neap_journal_client *c = h->data;
+static void on_wake(neap_wake *w) {
+    neap_journal_client *c = w->poll.data;
     for (jappend *list; (list = take_done(c));) {
         jappend a = *list;
         forget(c, list);
@@ -120,13 +121,13 @@ int neap_journal_attach(neap_journal *j, uv_loop_t *loop, neap_journal_client **
     c->refs = 1;
     c->done_last = &c->done;
     c->last_waiter = &c->waiters;
-    if (uv_async_init(loop, &c->async, on_async)) {
+    if (neap_wake_init(loop, &c->wake, on_wake)) {
         free(c);
         return NEAP_ERR_IO;
     }
-    c->async.data = c;
+    c->wake.poll.data = c;
     pthread_mutex_init(&c->mutex, NULL);
-    uv_unref((uv_handle_t *)&c->async);
+    uv_unref((uv_handle_t *)&c->wake.poll);
     pthread_mutex_lock(&j->mutex);
     c->next = j->clients;
     j->clients = c;
@@ -148,7 +149,7 @@ void neap_journal_detach(neap_journal_client *c) {
     pthread_mutex_unlock(&j->mutex);
     pthread_mutex_lock(&c->mutex);
     c->closed = true;
-    uv_close((uv_handle_t *)&c->async, on_closed);
+    neap_wake_close(&c->wake, on_closed);
     pthread_mutex_unlock(&c->mutex);
     for (;;) {
         for (jappend *a; (a = take_done(c)); unref(c)) { /* those that are over, in order */
@@ -239,7 +240,7 @@ int neap_journal_wait_applied(neap_journal_client *c, uint64_t end, neap_journal
     c->last_waiter = &w->next;
     atomic_fetch_add(&c->waiting, 1);
     keep_loop(c);
-    if (applied_position(c->j) >= end) uv_async_send(&c->async);
+    if (applied_position(c->j) >= end) neap_wake_send(&c->wake);
     return 0;
 }
 
@@ -256,7 +257,7 @@ void neap_journal_set_applied(neap_journal *j, uint64_t end) {
     pthread_mutex_lock(&j->mutex);
     if (end > j->stats.applied) j->stats.applied = end;
     for (neap_journal_client *c = j->clients; c; c = c->next)
-        if (atomic_load(&c->waiting)) uv_async_send(&c->async);
+        if (atomic_load(&c->waiting)) neap_wake_send(&c->wake);
     pthread_mutex_unlock(&j->mutex);
 }
 

@@ -1,4 +1,5 @@
-/* journal_priv.h: what journal.c (opening, clients), journal_write.c (the writer) and journal_read.c (reading, recovery) share. */
+/* journal_priv.h: what journal.c (opening, clients), journal_write.c (the writer), journal_read.c (reading, recovery)
+   and journal_release.c (letting go) share. */
 #ifndef NEAP_JOURNAL_PRIV_H
 #define NEAP_JOURNAL_PRIV_H
 #include <pthread.h>
@@ -8,7 +9,8 @@ enum {
     JOURNAL_HEAD = 64,        /* a segment begins with: magic, UUID, start position, CRC, zeros */
     JOURNAL_RECORD_HEAD = 12, /* a record with: magic, length, CRC */
     JOURNAL_PENDING_MAX = 64 << 20,
-    JOURNAL_MARKS = 128
+    JOURNAL_MARKS = 128,
+    JOURNAL_SPARES = 4
 };
 #define JOURNAL_RECORD_MAGIC  0x314A524Eu /* "NRJ1" */
 #define JOURNAL_SEGMENT_MAGIC "NEAPJRN1"
@@ -28,6 +30,7 @@ typedef struct jlog {
     uint64_t end, released; /* released: nothing before it is needed */
     bool loose;             /* its lock file says so: it is not empty */
     bool own, broken;       /* broken: the last segment must not be written to any more */
+    int spare[JOURNAL_SPARES]; /* the own log's: files to write the next segments into; -1: none */
 } jlog;
 
 typedef struct jappend {                        /* one append on its way */
@@ -76,12 +79,14 @@ void journal_deliver(jappend *list); /* hands finished appends to their clients'
 /* journal_read.c */
 uint32_t journal_crc(const jlog *g, uint64_t pos, const char *data, uint32_t n);
 int journal_recover(jlog *g); /* finds an older log's segments and its true end */
-void journal_free_log(jlog *g, bool delete_files);
 int journal_add_segment(jlog *g, uint64_t start, uint64_t end, int fd);
 void journal_segment_path(const jlog *g, uint64_t start, char *out, size_t size);
 uint64_t journal_log_bytes(const jlog *g);
 void journal_mark(neap_journal *j, uint64_t pos); /* a record begins at pos; mutex held */
 uint64_t journal_age_ms(neap_journal *j);         /* mutex held */
+/* journal_release.c */
+void journal_free_log(jlog *g, bool delete_files);
+int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size); /* its descriptor, now the caller's; -1: there is none */
 /* journal.c */
 void journal_client_done(neap_journal_client *c, jappend *a);
 #endif

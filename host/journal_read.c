@@ -1,4 +1,4 @@
-/* journal_read.c: reading a log, finding the true end of one that a crash left behind, and deleting what is done with.
+/* journal_read.c: reading a log, and finding the true end of one that a crash left behind.
    A damaged record is passed over by searching for the next one whose CRC holds at its place; what was passed over is counted. At
    the very end of the last segment it is a torn write, which nobody was told was safe. */
 #include "host/journal_priv.h"
@@ -226,6 +226,17 @@ static int by_start(const void *a, const void *b) {
     return (x->start > y->start) - (x->start < y->start);
 }
 
+/* A sound head that says another place: a file on its way from one segment to the next, whose old name a power cut brought back. */
+static bool is_elsewhere(int fd, uint64_t start) {
+    char head[JOURNAL_HEAD];
+    uint64_t at;
+    uint32_t crc;
+    if (pread(fd, head, sizeof head, 0) != sizeof head) return false;
+    memcpy(&at, head + 24, 8);
+    memcpy(&crc, head + 32, 4);
+    return memcmp(head, JOURNAL_SEGMENT_MAGIC, 8) == 0 && crc == neap_crc32c(0, head, 32) && at != start;
+}
+
 static int open_segments(jlog *g) {
     DIR *d = opendir(g->dir);
     int err = 0;
@@ -240,6 +251,11 @@ static int open_segments(jlog *g) {
             err = NEAP_ERR_IO;
             if (fd >= 0) close(fd);
             break;
+        }
+        if (is_elsewhere(fd, start)) {
+            unlinkat(dirfd(d), e->d_name, 0);
+            close(fd);
+            continue;
         }
         uint64_t bytes = st.st_size > JOURNAL_HEAD ? (uint64_t)st.st_size - JOURNAL_HEAD : 0;
         if ((err = journal_add_segment(g, start, start + bytes, fd))) close(fd);
@@ -269,73 +285,4 @@ int journal_recover(jlog *g) {
     g->end = last->end = end;
     g->released = g->segs[0].start;
     return err;
-}
-
-/* ---- letting go --------------------------------------------------------------------------------------------------------- */
-
-void journal_free_log(jlog *g, bool delete_files) {
-    char path[4096];
-    if (!g) return;
-    for (size_t i = 0; i < g->seg_count; i++) {
-        close(g->segs[i].fd);
-        journal_segment_path(g, g->segs[i].start, path, sizeof path);
-        if (delete_files) unlink(path);
-    }
-    if (delete_files && g->dir) {
-        snprintf(path, sizeof path, "%s/lock", g->dir);
-        unlink(path);
-        rmdir(g->dir);
-    }
-    if (g->lock_fd >= 0) close(g->lock_fd);
-    free(g->segs);
-    free(g->dir);
-    free(g);
-}
-
-/* Takes from log g what is applied up to upto: first whole segments, at most max, into gone. How many. With the mutex held. */
-static size_t take_segments(neap_journal *j, jlog *g, uint64_t upto, jsegment *gone, size_t max) {
-    size_t n = 0;
-    while (n < max && n + 1 < g->seg_count && g->segs[n].end <= upto && g->segs[n + 1].start <= upto) {
-        gone[n] = g->segs[n];
-        j->stats.retained -= JOURNAL_HEAD + gone[n].end - gone[n].start;
-        n++;
-    }
-    memmove(g->segs, g->segs + n, (g->seg_count - n) * sizeof *g->segs);
-    g->seg_count -= n;
-    return n;
-}
-
-/* The files go after the mutex is given back: the kernel takes 20 ms to let go of 100 MB, and everyone who appends would wait. */
-void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto) {
-    enum { MOST = 16 };
-    char paths[MOST][4096];
-    jsegment gone[MOST];
-    jlog *whole = NULL;
-    size_t n;
-    do {
-        n = 0;
-        pthread_mutex_lock(&j->mutex);
-        for (size_t i = 0; i < j->log_count; i++) {
-            jlog *g = j->logs[i];
-            if (strcmp(g->uuid, uuid) != 0) continue;
-            if (upto > g->end) upto = g->end;
-            if (upto > g->released) g->released = upto;
-            if (!g->own && upto == g->end) { /* all of it: the log goes */
-                j->stats.retained -= journal_log_bytes(g);
-                memmove(&j->logs[i], &j->logs[i + 1], (j->log_count - i - 1) * sizeof *j->logs);
-                j->log_count--;
-                whole = g;
-                break;
-            }
-            n = take_segments(j, g, upto, gone, MOST);
-            for (size_t k = 0; k < n; k++) journal_segment_path(g, gone[k].start, paths[k], sizeof paths[k]);
-            break;
-        }
-        pthread_mutex_unlock(&j->mutex);
-        for (size_t k = 0; k < n; k++) {
-            unlink(paths[k]);
-            close(gone[k].fd);
-        }
-    } while (n == MOST);
-    journal_free_log(whole, true);
 }

@@ -27,9 +27,10 @@ static int sync_dir(const char *dir) {
     return r;
 }
 
-/* Starts a segment at the log's end. 0 or -1 with errno. Mutex not held: only the writer changes the own log's list. */
+/* Starts a segment at the log's end, in a file of its own or in a spare one; its name is on disk only with its head. 0 or -1 with errno.
+   Mutex not held: only the writer adds to the own log's list. */
 static int new_segment(neap_journal *j, jlog *g) {
-    char path[4096], head[JOURNAL_HEAD] = JOURNAL_SEGMENT_MAGIC;
+    char path[4096], spare[4096], head[JOURNAL_HEAD] = JOURNAL_SEGMENT_MAGIC;
     journal_segment_path(g, g->end, path, sizeof path);
     pthread_mutex_lock(&j->mutex);
     jsegment *last = g->seg_count ? &g->segs[g->seg_count - 1] : NULL;
@@ -39,16 +40,19 @@ static int new_segment(neap_journal *j, jlog *g) {
     }
     pthread_mutex_unlock(&j->mutex);
     unlink(path);
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = journal_take_spare(j, g, spare, sizeof spare);
+    bool again = fd >= 0;
+    if (!again) fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return -1;
     memcpy(head + 8, g->id, 16);
     memcpy(head + 24, &g->end, 8);
     uint32_t crc = neap_crc32c(0, head, 32);
     memcpy(head + 32, &crc, 4);
-    if (write_all(fd, head, sizeof head, 0) || fdatasync(fd) || sync_dir(g->dir)) {
+    if (write_all(fd, head, sizeof head, 0) || fdatasync(fd) || (again && rename(spare, path)) || sync_dir(g->dir)) {
         int e = errno;
         close(fd);
         unlink(path);
+        if (again) unlink(spare);
         errno = e;
         return -1;
     }
