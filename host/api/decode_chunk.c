@@ -26,6 +26,36 @@ int decode_unpack(lua_State *L) {
     return 0;
 }
 
+/* run(times, values, first, stop_us) -> last, low, high, sum: of the readings from `first` on as long as their times ascend and are before stop_us;
+   the first is always in. Both lists hold what unpack put there: whole times and numbers. */
+int decode_run(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_Integer i = luaL_checkinteger(L, 3), stop = luaL_checkinteger(L, 4), n = (lua_Integer)lua_rawlen(L, 1), before = 0;
+    int low = 5, high = 6; /* they stay integers where they were */
+    double sum = 0;
+    luaL_argcheck(L, i >= 1 && i <= n, 3, "there is no such reading");
+    lua_settop(L, 4);
+    lua_rawgeti(L, 2, i);
+    lua_pushvalue(L, 5);
+    for (lua_Integer first = i; i <= n; i++) {
+        lua_rawgeti(L, 1, i);
+        lua_rawgeti(L, 2, i);
+        lua_Integer at = lua_tointeger(L, 7);
+        if (i > first && (at <= before || at >= stop)) break;
+        before = at;
+        sum += lua_tonumber(L, 8);
+        if (lua_compare(L, 8, low, LUA_OPLT)) lua_copy(L, 8, low);
+        if (lua_compare(L, high, 8, LUA_OPLT)) lua_copy(L, 8, high);
+        lua_settop(L, 6);
+    }
+    lua_pushinteger(L, i - 1);
+    lua_pushvalue(L, low);
+    lua_pushvalue(L, high);
+    lua_pushnumber(L, sum);
+    return 4;
+}
+
 static size_t number_text(lua_State *L, int idx, char out[NEAP_NUM_TEXT]) {
     return lua_isinteger(L, idx) ? neap_num_format_int(lua_tointeger(L, idx), out) : neap_num_format(lua_tonumber(L, idx), 0, out);
 }

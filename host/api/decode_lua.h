@@ -17,4 +17,5 @@ void decode_open_batch(lua_State *L);
 /* decode_chunk.c */
 int decode_pack(lua_State *L);
 int decode_unpack(lua_State *L);
+int decode_run(lua_State *L);
 #endif

@@ -21,7 +21,9 @@ local task = require "neap.task"
 local rollup = {}
 
 local LEVELS <const> = rollup_store.levels
-local AT_ONCE <const> = 100 -- entries of a step, each of one reading up to 128
+local MOST_AT_ONCE <const> = 100 -- entries of a step, each of one reading up to 128 ..
+local READINGS_AT_ONCE <const> = 2000 -- .. and about how many readings: requests are not to wait for a step of milliseconds
+local AT_A_STRETCH <const> = 50 -- buckets computed before requests have their turn
 local MOST_MARKED <const> = 2000 -- buckets computed again in one pass
 local MOST_DROPPED <const> = 200 -- chunks of old buckets deleted at once
 local TICK_S <const> = 1 -- how often new readings are rolled up
@@ -32,46 +34,67 @@ local trimmed = metric.counter("neap_trimmed_entries_total", "Stream entries tri
 
 -- ---- one step of one sensor ----
 
+local at_once = MOST_AT_ONCE -- entries, by how full they are
+
 local function horizon(spec)
     return rollup_store.horizon({spec.keep_minutes, spec.keep_hours, spec.keep_days}, neap.clock())
 end
 
 local function mark_name(level, start) return level .. ":" .. start end
 
---- New readings by bucket: a list of {level, start, times =, values =, ms =, seq =}.
+--- The new readings of a bucket, in order.
+local function readings_in(group, times, values)
+    if group.times then return group.times, group.values end
+    return table.move(times, group.first, group.last, 1, {}), table.move(values, group.first, group.last, 1, {})
+end
+
+--- New readings by bucket: a list of {level, start, new = their record, first =, last =, or times =, values = where they do not stand in order}.
 local function by_bucket(view, times, values, ids)
-    local list, known = {}, {}
-    for i, time_us in ipairs(times) do
-        local level, start = view:place(time_us)
-        if level then
+    local list, known, i, runs = {}, {}, 1, 0
+    while i <= #times do
+        local level, start = view:place(times[i])
+        if not level then
+            i = i + 1
+        else
+            local ms, seq = rollup_store.id(ids[i])
+            local new, last = record.run(times, values, i, start + LEVELS[level].span, ms, seq)
             local group = known[start + level]
             if not group then
-                local ms, seq = rollup_store.id(ids[i])
-                group = {level, start, times = {}, values = {}, ms = ms, seq = seq}
+                group = {level, start, new = new, first = i, last = last}
                 known[start + level], list[#list + 1] = group, group
+            else
+                group.times, group.values = readings_in(group, times, values)
+                table.move(times, i, last, #group.times + 1, group.times)
+                table.move(values, i, last, #group.values + 1, group.values)
             end
-            group.times[#group.times + 1], group.values[#group.values + 1] = time_us, values[i]
+            i = last + 1
         end
-        if i % 2000 == 0 then task.yield() end
+        runs = runs + 1
+        if runs % AT_A_STRETCH == 0 then task.yield() end
     end
-    for _, group in ipairs(list) do group.times, group.values = sort_and_merge(group.times, group.values) end
+    for _, group in ipairs(list) do
+        if group.times then
+            group.times, group.values = sort_and_merge(group.times, group.values)
+            group.new = record.of(group.times, group.values, group.new.ms, group.new.seq)
+        end
+    end
     return list
 end
 
 --- The bucket with the new readings in it, or nil when only a look at its readings can tell.
-local function extended(old, group)
-    local times, values = group.times, group.values
-    local new = record.of(times, values, group.ms, group.seq)
+local function extended(old, group, all_times, all_values)
+    local new = group.new
     if not old then return new end
-    if times[1] > old.at then return record.merge(old, new) end
+    if (group.times or all_times)[group.times and 1 or group.first] > old.at then return record.merge(old, new) end
     if old.n == 1 then -- all its readings are known: the one
+        local times, values = readings_in(group, all_times, all_values)
         local t, v = {old.at}, {old.last}
         table.move(times, 1, #times, 2, t)
         table.move(values, 1, #values, 2, v)
         t, v = sort_and_merge(t, v)
         return record.of(t, v, old.ms, old.seq)
     end
-    if #times == 1 and times[1] == old.at and values[1] == old.last then return old end -- the last one, sent again
+    if new.n == 1 and new.at == old.at and new.last == old.last then return old end -- the last one, sent again
 end
 
 --- Computes the coarser buckets above the changed ones from the finer ones.
@@ -91,7 +114,7 @@ local function lift(view, changed)
                 if part then whole = whole and record.merge(whole, part) or part end
             end
             view:set(level + 1, parent[2], whole)
-            if i % 50 == 0 then task.yield() end
+            if i % AT_A_STRETCH == 0 then task.yield() end
         end
         table.move(parents, 1, #parents, #changed + 1, changed)
     end
@@ -116,8 +139,10 @@ end
 
 --- Rolls up the next entries of the stream. RETURN: whether there are more (true also when somebody else was faster).
 local function step(view)
-    local times, values, ids, last, more = view.store:arrivals(view.sensor, "(" .. view.position, "+", AT_ONCE)
+    local times, values, ids, last, more = view.store:arrivals(view.sensor, "(" .. view.position, "+", at_once)
     if not last then return false end
+    if #times > READINGS_AT_ONCE then at_once = math.max(at_once // 2, 8)
+    elseif #times < READINGS_AT_ONCE // 4 then at_once = math.min(2 * at_once, MOST_AT_ONCE) end
     local groups = by_bucket(view, times, values, ids)
     fetch_with_parents(view, groups)
     local names, changed, mark = {}, {}, {}
@@ -126,13 +151,13 @@ local function step(view)
     for i, group in ipairs(groups) do
         if not waiting[names[i]] then
             local old = view:get(group[1], group[2])
-            local new = extended(old, group)
+            local new = extended(old, group, times, values)
             if not new then
                 if not ms then ms, seq = first_of(view) end
                 if complete(old, ms, seq) then
                     mark[#mark + 1] = names[i]
                 else
-                    new = record.merge(old, record.of(group.times, group.values, group.ms, group.seq))
+                    new = record.merge(old, group.new)
                 end
             end
             if new and new ~= old then
@@ -140,6 +165,7 @@ local function step(view)
                 changed[#changed + 1] = group
             end
         end
+        if i % AT_A_STRETCH == 0 then task.yield() end
     end
     lift(view, changed)
     local written = view:commit {position = last, mark = mark}
@@ -151,7 +177,7 @@ end
 local function readings_of(view, wanted, from)
     local found = {}
     repeat
-        local times, values, _, last, more = view.store:arrivals(view.sensor, from, view.position, AT_ONCE)
+        local times, values, _, last, more = view.store:arrivals(view.sensor, from, view.position, at_once)
         for i, time_us in ipairs(times) do
             local level, start = view:place(time_us)
             local name = level and mark_name(level, start)
@@ -160,7 +186,7 @@ local function readings_of(view, wanted, from)
                 found[name] = list
                 list.times[#list.times + 1], list.values[#list.values + 1] = time_us, values[i]
             end
-            if i % 2000 == 0 then task.yield() end
+            if i % 500 == 0 then task.yield() end
         end
         from = last and "(" .. last
     until not more

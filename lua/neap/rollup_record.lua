@@ -7,6 +7,8 @@
 -- bucket can be computed again from the readings. Packed it stays within 64 bytes, so that Redis keeps a chunk of records in one
 -- compact block; a bucket of one reading, the rule for slow sensors, takes 23.
 
+local decode = require "neap.decode"
+
 local record = {}
 
 local ONE <const> = "<dI5I6I4" -- value, offset of its time, entry
@@ -35,6 +37,18 @@ function record.of(times, values, ms, seq)
         sum = sum + v
     end
     return {n = #times, min = low, max = high, sum = sum, last = values[#values], at = times[#times], ms = ms, seq = seq}
+end
+
+--- The readings from the i-th on, as long as their times ascend and are before `stop_us`.
+---@param times integer[]
+---@param values number[]
+---@param i integer
+---@param stop_us integer
+---@return neap.rollup.Record
+---@return integer last the last one that is in it
+function record.run(times, values, i, stop_us, ms, seq)
+    local last, low, high, sum = decode.run(times, values, i, stop_us)
+    return {n = last - i + 1, min = low, max = high, sum = sum, last = values[last], at = times[last], ms = ms, seq = seq}, last
 end
 
 --- Two sets of readings that have none in common, as one.
