@@ -82,6 +82,16 @@ static void on_step(void *ud, int status, neap_reply *r) {
     neap_reply_free(r);
 }
 
+/* After a step: longer if its entries were thin, shorter if they were full; by half or twice at most. */
+static void adapt_wait(neap_applier *a) {
+    const step *s = &a->step;
+    if (!s->entries) return;
+    uint64_t full = s->readings / s->entries, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
+    if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
+    if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
+    a->wait_ms = wait < APPLIER_GATHER_MIN_MS ? APPLIER_GATHER_MIN_MS : wait > APPLIER_GATHER_MAX_MS ? APPLIER_GATHER_MAX_MS : wait;
+}
+
 /* Builds and sends one step. False if there is nothing to do, or it has to wait. */
 static bool send_step(neap_applier *a) {
     uint64_t to, damaged = 0;
@@ -111,6 +121,7 @@ static bool send_step(neap_applier *a) {
         return false;
     }
     a->flying++;
+    adapt_wait(a);
     a->sent_ms = uv_now(a->loop);
     a->pos = to;
     a->stored = true;
@@ -119,10 +130,10 @@ static bool send_step(neap_applier *a) {
 
 static void on_gathered(uv_timer_t *t) { applier_pump(t->data); }
 
-/* How fast the own log grows, over 50 ms and more: up to a point readings are moved at once, beyond it they are gathered. */
+/* How fast the own log grows, over APPLIER_MEASURE_MS and more: up to a point readings are moved at once, beyond it they are gathered. */
 static void measure(neap_applier *a, uint64_t end) {
     uint64_t now = uv_now(a->loop), took = now - a->grown_ms;
-    if (took < APPLIER_GATHER_MS) return;
+    if (took < APPLIER_MEASURE_MS) return;
     bool hurry = (end - a->grown_to) / took > (uint64_t)(a->hurry ? APPLIER_HURRY * 2 / 3 : APPLIER_HURRY);
     if (hurry != a->hurry) neap_journal_set_hurry(a->j, hurry);
     a->hurry = hurry;
@@ -137,9 +148,8 @@ static bool gathering(neap_applier *a) {
     neap_journal_get_stats(a->j, &s);
     measure(a, s.durable);
     uint64_t waited = uv_now(a->loop) - a->sent_ms;
-    uint64_t wait = a->step.readings < APPLIER_THIN * a->step.entries ? APPLIER_GATHER_THIN_MS : APPLIER_GATHER_MS;
-    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= wait) return false;
-    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, wait - waited, 0);
+    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= a->wait_ms) return false;
+    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, a->wait_ms - waited, 0);
     return true;
 }
 
@@ -291,6 +301,7 @@ int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts
     a->report = o->report;
     a->ud = o->ud;
     a->generation = 1;
+    a->wait_ms = APPLIER_GATHER_MIN_MS;
     int err = !o->addr || !o->stream_prefix || !o->stream_suffix || !o->synthetic_suffix || !o->sensors_key || !o->state_key || !o->dead_key ||
                       !o->once_prefix
                   ? NEAP_ERR_INVALID

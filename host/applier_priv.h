@@ -11,9 +11,10 @@ enum {
     APPLIER_STEP_BYTES = 512 << 10, /* of journal read for a step */
     APPLIER_STEP_READINGS = 24000,
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
-    APPLIER_GATHER_MS = 50,       /* .. for so long, so that those of one sensor share entries, */
-    APPLIER_GATHER_THIN_MS = 120, /* or for so long, where .. */
-    APPLIER_THIN = 8,             /* .. fewer of them did in the last step */
+    APPLIER_DENSE = 50,          /* .. until about so many of one sensor share an entry: */
+    APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
+    APPLIER_GATHER_MAX_MS = 120,  /* .. and never longer than this, as readings are to be visible within 200 ms */
+    APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
@@ -98,6 +99,7 @@ struct neap_applier {
     int flying, first_flight;
     uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
     bool hurry;
+    uint64_t wait_ms;    /* between two steps in a hurry */
     neap_sensors *names; /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;
