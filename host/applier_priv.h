@@ -8,10 +8,11 @@
 
 enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
-    APPLIER_STEP_BYTES = 512 << 10, /* of journal read for a step */
-    APPLIER_STEP_READINGS = 24000,
+    APPLIER_STEP_BYTES = 2 << 20,   /* of journal for a step, .. */
+    APPLIER_READ_BYTES = 128 << 10, /* .. read in pieces of this size */
+    APPLIER_STEP_READINGS = 96000,
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
-    APPLIER_DENSE = 50,          /* .. until about so many of one sensor share an entry: */
+    APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
     APPLIER_GATHER_MAX_MS = 120,  /* .. and never longer than this, as readings are to be visible within 200 ms */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
@@ -30,11 +31,11 @@ typedef struct stream {  /* one Redis stream that this applier has met */
     uint32_t group;
 } stream;
 
-typedef struct item {
-    const char *text;
+typedef struct item { /* one reading: small, as there are tens of thousands */
     int64_t time_us;
-    uint32_t next; /* place in step->items + 1; 0: last of its group */
-    uint8_t text_len;
+    uint32_t text;      /* where it begins in step->raw */
+    uint32_t next : 24; /* place in step->items + 1; 0: last of its group. A record of 64 MiB has 3 million readings */
+    uint32_t text_len : 8;
 } item;
 
 typedef struct group { /* the readings of one stream in a unit */

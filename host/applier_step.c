@@ -59,9 +59,9 @@ static int add_reading(neap_applier *a, const neap_record *r) {
         s->groups[s->group_count++] = (group){.place = place, .name = r->name, .name_len = r->name_len};
     }
     group *g = &s->groups[st->group];
-    s->items[s->item_count++] = (item){.text = r->text, .text_len = (uint8_t)r->text_len, .time_us = r->time_us};
+    s->items[s->item_count++] = (item){.text = (uint32_t)(r->text - s->raw.data), .text_len = r->text_len & 0xFF, .time_us = r->time_us};
     uint32_t at = (uint32_t)s->item_count;
-    if (g->last) s->items[g->last - 1].next = at;
+    if (g->last) s->items[g->last - 1].next = at & 0xFFFFFF;
     else g->first = at;
     g->last = at;
     g->count++;
@@ -109,7 +109,7 @@ static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool s
             buf_clear(&s->chunk);
             do {
                 it = &s->items[at - 1];
-                err = neap_chunk_put(&c, &s->chunk, it->time_us, it->text, it->text_len);
+                err = neap_chunk_put(&c, &s->chunk, it->time_us, s->raw.data + it->text, it->text_len);
                 at = it->next;
             } while (!err && at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
             err = err || arg(s, trim ? "S" : "s", 1) || arg_int(s, k) || arg_int(s, c.count) || arg_int(s, first_us) ||
@@ -185,15 +185,21 @@ static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
 int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings) {
     step *s = &a->step;
     collect c = {.s = s, .to = from};
-    uint64_t next;
+    uint64_t next = from, before;
     buf_clear(&s->raw);
     buf_clear(&s->args);
     buf_clear(&s->keys);
     for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
     s->argc = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
     if (++s->unit == 0) s->unit = 1;
-    int err = neap_journal_read(a->j, a->uuid, from, APPLIER_STEP_BYTES, take_record, &c, &next, damaged);
-    if (!err) err = c.err;
+    int err;
+    do {
+        uint64_t skipped;
+        before = next;
+        err = neap_journal_read(a->j, a->uuid, before, APPLIER_READ_BYTES, take_record, &c, &next, &skipped);
+        *damaged += skipped;
+        if (!err) err = c.err;
+    } while (!err && next > before && next - from < APPLIER_STEP_BYTES && c.readings < APPLIER_STEP_READINGS);
     if (!err) err = build_program(a);
     if (!err) err = put_wire(a, from, next);
     *to = next;

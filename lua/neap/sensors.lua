@@ -186,14 +186,10 @@ Specs.__index = Specs
 ---@param name string
 ---@return neap.SensorSpec
 function Specs:get(name)
-    local spec = self.by_name[name] or self.strangers[name]
-    if not spec then
-        self.stranger = self.stranger or {__index = check("", {}, error)} -- thousands of them share their defaults
-        spec = setmetatable({ name = name, known = false }, self.stranger)
-        if self.stranger_count >= 20000 then self.strangers, self.stranger_count = {}, 0 end
-        self.strangers[name], self.stranger_count = spec, self.stranger_count + 1
-    end
-    return spec
+    local spec = self.by_name[name]
+    if spec then return spec end
+    self.stranger = self.stranger or {__index = check("", {}, error)} -- made anew each time, as there may be many thousands
+    return setmetatable({name = name, known = false}, self.stranger)
 end
 
 ---@param name string
@@ -213,7 +209,7 @@ end
 
 local function new_specs()
     local fleet = { false_alarms = sensors.FLEET_FALSE_ALARMS }
-    return setmetatable({ list = {}, by_name = {}, strangers = {}, stranger_count = 0, fleet = fleet }, Specs)
+    return setmetatable({ list = {}, by_name = {}, fleet = fleet }, Specs)
 end
 
 --- The line of `key = ` at or after the sensor's own line; the sensor's line if it cannot be found.

@@ -356,6 +356,73 @@ static void test_kill(void) {
     wipe();
 }
 
+/* How many files of dir's only log are called so, and whether one of them is the file with this inode number. */
+static int files(const char *like, ino_t inode, bool *found) {
+    char cmd[200], path[300];
+    int n = 0;
+    struct stat st;
+    snprintf(cmd, sizeof cmd, "ls '%s'/*/%s 2>/dev/null", dir, like);
+    FILE *p = popen(cmd, "r");
+    for (*found = false; fgets(path, sizeof path, p); n++) {
+        path[strcspn(path, "\n")] = 0;
+        *found |= stat(path, &st) == 0 && st.st_ino == inode;
+    }
+    pclose(p);
+    return n;
+}
+
+/* Segments are written over files of earlier ones. A crash leaves old records behind the end of the new: they are not taken for new ones, nor
+   for damage; a file that a power cut gave its old name back is passed over too. */
+static void test_spares(void) {
+    enum { LAST = 4000, BACK = 150 };
+    char path[300], old[700];
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bench b;
+        neap_journal_log logs[2];
+        struct stat st;
+        bool found, again = false;
+        if (start(&b, 0, 5000)) _exit(3);
+        ino_t first = segment(1, path, sizeof path) && stat(path, &st) == 0 ? st.st_ino : 0;
+        for (uint32_t i = 0; i < LAST; i += 100) {
+            append(&b, i, i + 100);
+            if (!first && segment(1, path, sizeof path) && stat(path, &st) == 0) first = st.st_ino;
+            neap_journal_logs(b.j, logs, 2);
+            if (logs[0].end > BACK * 160) neap_journal_release(b.j, logs[0].uuid, logs[0].end - BACK * 160);
+            CHECK(files("spare*", 0, &found) <= 4);
+            files("*.seg", first, &found);
+            again |= i > LAST / 2 && found;
+        }
+        CHECK(again, "the first segment's file is in use again");
+        fflush(stdout);
+        _exit(test_failed != 0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (!segment(1, path, sizeof path)) exit(2);
+    snprintf(old, sizeof old, "cp '%s' \"$(dirname '%s')/0000000000000010.seg\"", path, path);
+    if (system(old)) exit(2);
+    bench b;
+    neap_journal_log logs[2];
+    start(&b, 0, 5000);
+    neap_journal_logs(b.j, logs, 2);
+    CHECK(logs[0].first > 16, "the copy under another name is not taken");
+    CHECK(read_all(b.j, 1 << 20, true) == 0 && t.wrong == 0 && t.last == LAST - 1 && t.count >= BACK, "%u up to %u", t.count, t.last);
+    stop(&b);
+    CHECK(entries() == 0, "spares go with their log");
+    start(&b, 20000, 5000); /* no room for spares within the bound */
+    for (uint32_t i = 0; i < 300; i += 20) {
+        bool found;
+        append(&b, i, i + 20);
+        read_all(b.j, 1 << 20, true);
+        CHECK(files("spare*", 0, &found) == 0);
+    }
+    stop(&b);
+    wipe();
+}
+
 static void *worker(void *arg) {
     bench *b = arg;
     start(b, 0, 50000);
@@ -468,6 +535,7 @@ int main(int argc, char **argv) {
     test_bound();
     test_full();
     test_kill();
+    test_spares();
     test_threads();
     test_applied();
     test_turn();
