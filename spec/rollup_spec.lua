@@ -212,6 +212,18 @@ describe("rollups", function()
         assert.same({}, r:keys "neap:{s}:*")
     end)
 
+    it("sum up a run of readings as one by one, and end it where times stop rising or the bucket ends", function()
+        local times, values = {10, 20, 30, 30, 5, 40, 50}, {3, -1.5, 2, 7, 8, 9, 10}
+        for _, case in ipairs {{1, 100, 3}, {1, 25, 2}, {4, 100, 4}, {5, 100, 7}, {5, 50, 6}, {7, 1, 7}} do
+            local first, stop, last = table.unpack(case)
+            local t, v = table.move(times, first, last, 1, {}), table.move(values, first, last, 1, {})
+            local sum, got = record.run(times, values, first, stop, 5, 6)
+            assert.equal(last, got)
+            assert.same(record.of(t, v, 5, 6), sum)
+        end
+        assert.error_matches(function() record.run({}, {}, 1, 10, 0, 0) end, "no such reading")
+    end)
+
     it("stay compact, and give a mean even where the sum is beyond all numbers", function()
         local many = record.of({10, 20}, {1e308, 1.5e308}, 1795459200000, 12)
         assert.is_true(#record.pack(many, 0) <= 64)

@@ -242,10 +242,19 @@ static int decode_time(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg functions[] = {{"json", decode_json},     {"ndjson", decode_ndjson}, {"lines", decode_lines},     {"collectd", decode_collectd},
-                                     {"putval", decode_putval}, {"points", decode_points}, {"inflate", decode_inflate}, {"sensors", decode_sensors},
-                                     {"time", decode_time},     {"pack", decode_pack},     {"unpack", decode_unpack},
-                                     {"run", decode_run},       {NULL, NULL}};
+static const luaL_Reg functions[] = {{"json", decode_json},
+                                     {"ndjson", decode_ndjson},
+                                     {"lines", decode_lines},
+                                     {"collectd", decode_collectd},
+                                     {"putval", decode_putval},
+                                     {"points", decode_points},
+                                     {"inflate", decode_inflate},
+                                     {"sensors", decode_sensors},
+                                     {"time", decode_time},
+                                     {"pack", decode_pack},
+                                     {"unpack", decode_unpack},
+                                     {"run", decode_run},
+                                     {NULL, NULL}};
 
 int luaopen_neap_decode(lua_State *L);
 int luaopen_neap_decode(lua_State *L) {

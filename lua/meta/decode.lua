@@ -152,6 +152,14 @@ function decode.time(time) end
 ---@param values number[]
 function decode.unpack(first, text, times, values) end
 
+---The readings from the `first` one on, as long as their times ascend and lie before `stop_us` (the first one counts in any case).
+---@param times integer[]
+---@param values number[]
+---@param first integer
+---@param stop_us integer
+---@return integer last, number low, number high, number sum
+function decode.run(times, values, first, stop_us) end
+
 ---The other way round: pairs[from] .. pairs[to] of {time_us, value, time_us, value, ..} as one field.
 ---@param pairs (integer|number)[]
 ---@param from integer
