@@ -59,6 +59,9 @@ typedef struct step { /* the builder's memory, reused */
     size_t group_count, group_cap;
     uint32_t unit; /* number of the unit being built; never 0 */
     size_t readings, entries;
+    char block_op; /* of the block of entries that is open, 0: none; where its count stands in args, and the count */
+    uint32_t block_count;
+    size_t block_at;
 } step;
 
 typedef struct flight {

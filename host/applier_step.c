@@ -85,36 +85,59 @@ static uint32_t key_index(neap_applier *a, const group *g, bool synthetic) {
     return *k = (uint32_t)s->keyc + 3; /* after the three fixed keys */
 }
 
+/* Entries follow, trimmed or not: opens a block of them, or goes on with the one that is open. Their number is written when it is known. */
+static int open_block(step *s, char op) {
+    if (s->block_op == op) return 0;
+    s->block_op = op;
+    s->block_count = 0;
+    int err = arg(s, &op, 1) || arg(s, "00000000", 8);
+    s->block_at = s->args.len - 10; /* before its line end */
+    return err;
+}
+
+static void count_entry(step *s) {
+    char text[9];
+    snprintf(text, sizeof text, "%08u", ++s->block_count % 100000000);
+    memcpy(s->args.data + s->block_at, text, 8);
+    s->entries++;
+}
+
+/* One stream entry, from the reading *at on: as many as it may hold. *at moves. */
+static int put_entry(neap_applier *a, stream *st, uint32_t k, uint32_t *at) {
+    step *s = &a->step;
+    int64_t first_us = s->items[*at - 1].time_us;
+    neap_chunk c = {.time_us = first_us};
+    bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
+    int err = 0;
+    if (trim) st->entries = 0;
+    buf_clear(&s->chunk);
+    do {
+        const item *it = &s->items[*at - 1];
+        err = neap_chunk_put(&c, &s->chunk, it->time_us, s->raw.data + it->text, it->text_len);
+        *at = it->next;
+    } while (!err && *at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
+    err = err || open_block(s, trim ? 'E' : 'e') || arg_int(s, k) || arg_int(s, first_us) || arg(s, s->chunk.data, s->chunk.len);
+    if (!err) count_entry(s);
+    return err;
+}
+
 /* Writes the unit that was collected, and begins the next. */
 static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
-    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) : 0;
+    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)s->item_count) : 0;
+    for (size_t i = 0; !err && i < s->group_count; i++) {
+        const group *g = &s->groups[i];
+        stream *st = &a->streams[g->place - 1];
+        if (st->registered == a->generation) continue;
+        if (!once_len) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
+        err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
+    }
+    s->block_op = 0;
     for (size_t i = 0; !err && i < s->group_count; i++) {
         group *g = &s->groups[i];
-        stream *st = &a->streams[g->place - 1];
-        uint32_t k = key_index(a, g, synthetic);
+        uint32_t k = key_index(a, g, synthetic), at = g->first;
         if (!k) return NEAP_ERR_MEMORY;
-        if (st->registered != a->generation) {
-            /* a batch that may be skipped as a duplicate must not be the one that registers */
-            if (!once_len) st->registered = a->generation;
-            err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
-        }
-        for (uint32_t at = g->first; !err && at;) {
-            const item *it = &s->items[at - 1];
-            int64_t first_us = it->time_us;
-            neap_chunk c = {.time_us = first_us};
-            bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
-            if (trim) st->entries = 0;
-            s->entries++;
-            buf_clear(&s->chunk);
-            do {
-                it = &s->items[at - 1];
-                err = neap_chunk_put(&c, &s->chunk, it->time_us, s->raw.data + it->text, it->text_len);
-                at = it->next;
-            } while (!err && at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
-            err = err || arg(s, trim ? "S" : "s", 1) || arg_int(s, k) || arg_int(s, c.count) || arg_int(s, first_us) ||
-                  arg(s, s->chunk.data, s->chunk.len);
-        }
+        while (!err && at) err = put_entry(a, &a->streams[g->place - 1], k, &at);
     }
     s->group_count = s->item_count = 0;
     if (++s->unit == 0) s->unit = 1;
