@@ -14,7 +14,7 @@ enum {
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_GATHER_MAX_MS = 120,  /* .. and never longer than this, as readings are to be visible within 200 ms */
+    APPLIER_GATHER_MAX_MS = 100,  /* .. and never longer than this, as readings are to be visible within 200 ms */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */

@@ -77,29 +77,33 @@ static uint32_t key_index(neap_applier *a, const group *g, bool synthetic) {
     if (s->key_cap > old) memset(s->key_of + old, 0, (s->key_cap - old) * sizeof *s->key_of);
     uint32_t *k = &s->key_of[g->place - 1];
     if (*k) return *k;
-    char key[1024];
-    int n = snprintf(key, sizeof key, "%s%.*s%s", a->stream_prefix, (int)g->name_len, g->name, synthetic ? a->synthetic_suffix : a->stream_suffix);
-    if (!grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, key, (size_t)n)) return 0;
+    const char *suffix = synthetic ? a->synthetic_suffix : a->stream_suffix;
+    buf_clear(&s->chunk);
+    if (buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, g->name, g->name_len) || buf_puts(&s->chunk, suffix)) return 0;
+    if (!grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, s->chunk.data, s->chunk.len)) return 0;
     s->used[s->key_used++] = g->place;
     s->keyc++;
     return *k = (uint32_t)s->keyc + 3; /* after the three fixed keys */
 }
 
-/* Entries follow, trimmed or not: opens a block of them, or goes on with the one that is open. Their number is written when it is known. */
-static int open_block(step *s, char op) {
-    if (s->block_op == op) return 0;
-    s->block_op = op;
-    s->block_count = 0;
-    int err = arg(s, &op, 1) || arg(s, "00000000", 8);
-    s->block_at = s->args.len - 10; /* before its line end */
-    return err;
+/* Ends the open block of entries, if there is one: only now their number is known. */
+static void close_block(step *s) {
+    char text[9];
+    if (!s->block_op) return;
+    s->block_op = 0;
+    snprintf(text, sizeof text, "%08u", s->block_count % 100000000);
+    memcpy(s->args.data + s->block_at, text, 8);
 }
 
-static void count_entry(step *s) {
-    char text[9];
-    snprintf(text, sizeof text, "%08u", ++s->block_count % 100000000);
-    memcpy(s->args.data + s->block_at, text, 8);
-    s->entries++;
+/* Entries follow, trimmed or not: opens a block of them, or goes on with the one that is open. */
+static int open_block(step *s, char op) {
+    if (s->block_op == op) return 0;
+    close_block(s);
+    if (arg(s, &op, 1) || arg(s, "00000000", 8)) return NEAP_ERR_MEMORY;
+    s->block_op = op;
+    s->block_count = 0;
+    s->block_at = s->args.len - 10; /* before its line end */
+    return 0;
 }
 
 /* One stream entry, from the reading *at on: as many as it may hold. *at moves. */
@@ -117,7 +121,8 @@ static int put_entry(neap_applier *a, stream *st, uint32_t k, uint32_t *at) {
         *at = it->next;
     } while (!err && *at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
     err = err || open_block(s, trim ? 'E' : 'e') || arg_int(s, k) || arg_int(s, first_us) || arg(s, s->chunk.data, s->chunk.len);
-    if (!err) count_entry(s);
+    s->block_count++;
+    s->entries++;
     return err;
 }
 
@@ -132,13 +137,13 @@ static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool s
         if (!once_len) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
         err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
     }
-    s->block_op = 0;
     for (size_t i = 0; !err && i < s->group_count; i++) {
         group *g = &s->groups[i];
         uint32_t k = key_index(a, g, synthetic), at = g->first;
         if (!k) return NEAP_ERR_MEMORY;
         while (!err && at) err = put_entry(a, &a->streams[g->place - 1], k, &at);
     }
+    close_block(s);
     s->group_count = s->item_count = 0;
     if (++s->unit == 0) s->unit = 1;
     return err ? NEAP_ERR_MEMORY : 0;
@@ -213,6 +218,7 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
     buf_clear(&s->args);
     buf_clear(&s->keys);
     for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
+    s->block_op = 0;
     s->argc = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
     if (++s->unit == 0) s->unit = 1;
     int err;
