@@ -19,13 +19,7 @@ describe("a server whose disk is full", function()
         dir = helper.dir()
         if not may_mount then return end
         assert(os.execute(("mkdir -m 700 '%s/data' && mount -t tmpfs -o size=24m,mode=700 none '%s/data'"):format(dir, dir)))
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe", stderr = "file",
-            path = dir .. "/log"}
-        repeat
-            local line = server:line(20)
-            assert.is_truthy(line, helper.read(dir .. "/log"))
-            url = url or line:match "(http://[%d.:]+)"
-        until line:find "^  try"
+        server, url = helper.serve(dir)
     end)
     after_each(function()
         if server then server:stop() end

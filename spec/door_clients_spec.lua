@@ -4,27 +4,15 @@
 local helper = require "spec.helper"
 local process = require "neap.process"
 
-local function installed(command) return os.execute(command .. " >/dev/null 2>&1") end
-
-local function it_with(command, title, body)
-    if installed(command) then it(title, body) else pending(title .. " (not installed)", function() end) end
-end
-
+local it_with = helper.it_with(it, pending)
 local NODE <const> = 'NODE_PATH="build/npm/node_modules:$NODE_PATH"'
 
 describe("the server's door", function()
     local dir, data, server, url, token
 
     local function start(...)
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", data, stdout = "pipe", stderr = "file",
-            path = dir .. "/log", ...}
-        local said = ""
-        repeat
-            local line = server:line(20)
-            assert.is_truthy(line, helper.read(dir .. "/log"))
-            said = said .. line .. "\n"
-        until line:find "^  try"
-        url = said:match "https?://[%d.]+:%d+"
+        local said
+        server, url, said = helper.serve(dir, {...})
         return said
     end
 
@@ -123,8 +111,8 @@ describe("the server's door", function()
     end)
 
     it("tells strangers that it is well, and only its owner how it is made", function()
-        local said = start("--auth", "--listen", "0.0.0.0:0")
-        url = said:match "https?://[%d.]+:%d+":gsub("0%.0%.0%.0", "127.0.0.1")
+        start("--auth", "--listen", "0.0.0.0:0")
+        url = url:gsub("0%.0%.0%.0", "127.0.0.1")
         local own = curl(url .. "/health")
         assert.matches(data, own, 1, true)
         assert.matches('"accepted":0', own, 1, true)
@@ -282,18 +270,9 @@ main().catch(e => { console.log(String(e)); process.exit(1); });
         assert.equal(1, latest "good.v")
     end)
 
-    it_with([[test -x /usr/sbin/collectd -a -e /usr/lib/collectd/write_http.so -a -n "$(ldconfig -p | grep yajl)"]],
-        "lets collectd in, which sends its password after a 401", function()
-            start "--auth"
-            helper.write(dir .. "/c.conf", ([[
-Hostname "edge"
-Interval 0.1
-PIDFile "DIR/pid"
-BaseDir "DIR"
-TypesDB "/usr/share/collectd/types.db"
-LoadPlugin load
-LoadPlugin write_http
-<Plugin write_http>
+    it_with(helper.COLLECTD, "lets collectd in, which sends its password after a 401", function()
+        start "--auth"
+        local p <close> = helper.collectd(dir, ([[
   <Node "neap">
     URL "HERE/collectd"
     User "edge"
@@ -301,12 +280,9 @@ LoadPlugin write_http
     Format "JSON"
     BufferSize 1024
   </Node>
-</Plugin>
-]]):gsub("DIR", dir):gsub("HERE", url):gsub("TOKEN", token))
-            local p = process.spawn {"/usr/sbin/collectd", "-f", "-C", dir .. "/c.conf", stdout = "null", stderr = "null"}
-            helper.eventually(function() return latest "edge/load/load.shortterm" or p:wait(0) end, 20)
-            p:kill "TERM"
-            p:wait(10)
-            assert.is_number(latest "edge/load/load.longterm")
-        end)
+]]):gsub("HERE", url):gsub("TOKEN", token))
+        helper.eventually(function() return latest "edge/load/load.shortterm" or p:wait(0) end, 20)
+        p:stop(10)
+        assert.is_number(latest "edge/load/load.longterm")
+    end)
 end)

@@ -18,17 +18,7 @@ local ROUNDS <const> = tonumber(os.getenv "NEAP_KILLS" or 5)
 describe("a reading that was answered with 2xx", function()
     local dir, server, url
 
-    local function start()
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe", stderr = "file",
-            path = dir .. "/log"}
-        local said = ""
-        repeat
-            local line = server:line(20)
-            assert.is_truthy(line, helper.read(dir .. "/log"))
-            said = said .. line .. "\n"
-        until line:find "^  try"
-        url = said:match "(http://[%d.:]+)"
-    end
+    local function start() server, url = helper.serve(dir) end
 
     --- The private redis-server's process id, from its own INFO.
     local function redis_pid()

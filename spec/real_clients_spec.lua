@@ -4,22 +4,15 @@ local helper = require "spec.helper"
 local http = require "neap.http"
 local process = require "neap.process"
 
-local function installed(command) return os.execute(command .. " >/dev/null 2>&1") end
+local it_with = helper.it_with(it, pending)
 
 describe("the clients from Debian", function()
     local dir, server, url, host, port
 
     before_each(function()
         dir = helper.dir()
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe", stderr = "file",
-            path = dir .. "/log"}
-        local said = ""
-        repeat
-            local line = server:line(20)
-            assert.is_truthy(line, helper.read(dir .. "/log"))
-            said = said .. line .. "\n"
-        until line:find "^  try"
-        url, host, port = said:match "(http://([%d.]+):(%d+))"
+        server, url = helper.serve(dir)
+        host, port = url:match "//(.*):(%d+)"
     end)
     after_each(function()
         server:stop()
@@ -30,10 +23,6 @@ describe("the clients from Debian", function()
         local path = sensor:gsub("[^%w.-]", function(c) return ("%%%02X"):format(c:byte()) end)
         local answer = http.request {url = url .. "/api/sensors/" .. path .. "/latest"}
         return answer.status == 200 and answer:json() or nil
-    end
-
-    local function it_with(command, title, body)
-        if installed(command) then it(title, body) else pending(title .. " (not installed)", function() end) end
     end
 
     it_with("influx -version", "influx -import fills in a history", function()
@@ -70,17 +59,8 @@ print("fine")
         assert.equal(1, latest "good.v".value)
     end)
 
-    it_with("test -x /usr/sbin/collectd -a -e /usr/lib/collectd/write_http.so -a -n \"$(ldconfig -p | grep yajl)\"",
-        "collectd posts its JSON and its commands", function()
-            helper.write(dir .. "/c.conf", ([[
-Hostname "edge"
-Interval 0.1
-PIDFile "DIR/pid"
-BaseDir "DIR"
-TypesDB "/usr/share/collectd/types.db"
-LoadPlugin load
-LoadPlugin write_http
-<Plugin write_http>
+    it_with(helper.COLLECTD, "collectd posts its JSON and its commands", function()
+        local p <close> = helper.collectd(dir, ([[
   <Node "json">
     URL "HERE/collectd"
     Format "JSON"
@@ -91,13 +71,9 @@ LoadPlugin write_http
     Format "Command"
     BufferSize 1024
   </Node>
-</Plugin>
-]]):gsub("DIR", dir):gsub("HERE", url))
-            local p = process.spawn {"/usr/sbin/collectd", "-f", "-C", dir .. "/c.conf", stdout = "null", stderr = "null"}
-            -- Its buffer goes out when it is full; at ten readings a second that is soon.
-            helper.eventually(function() return latest "edge/load/load.shortterm" or p:wait(0) end, 20)
-            p:kill "TERM"
-            p:wait(10)
-            assert.is_number(latest "edge/load/load.longterm".value)
-        end)
+]]):gsub("HERE", url))
+        helper.eventually(function() return latest "edge/load/load.shortterm" or p:wait(0) end, 20)
+        p:stop(10)
+        assert.is_number(latest "edge/load/load.longterm".value)
+    end)
 end)

@@ -2,7 +2,6 @@
 local attach = require "neap.attach"
 local helper = require "spec.helper"
 local http = require "neap.http"
-local process = require "neap.process"
 local task = require "neap.task"
 
 local PART <const> = "local part = {} function part.version() return %d end return part"
@@ -44,11 +43,7 @@ describe("a running server", function()
         os.execute("mkdir -p " .. dir .. "/lua")
         write("lua/part.lua", PART, 0)
         write("app.lua", APP)
-        server = process.spawn {helper.program(), "serve", dir .. "/app.lua", "--listen", "127.0.0.1:0", "--data", dir .. "/data", "--workers", "2",
-            stdout = "pipe", stderr = "file", path = dir .. "/log"}
-        local said = ""
-        repeat said = said .. assert(server:line(20), helper.read(dir .. "/log")) .. "\n" until said:find "\n  try"
-        url = said:match "(http://[%d.:]+)"
+        server, url = helper.serve(dir, {dir .. "/app.lua", "--workers", "2"})
         control = attach.open(tostring(server.pid), 0)
     end)
     teardown(function()

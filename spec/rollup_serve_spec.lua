@@ -15,14 +15,9 @@ describe("the server's rollups", function()
     end)
 
     local function serve()
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--workers", "2", "--data", dir .. "/data", stdout = "pipe",
-            stderr = "file", path = dir .. "/log"}
-        local said = ""
-        repeat
-            local line = assert(server:line(20), "the server ended")
-            said = said .. line .. "\n"
-        until line:find "^  try"
-        return said:match "(http://[%d.:]+)"
+        local url
+        server, url = helper.serve(dir, {"--workers", "2"})
+        return url
     end
     local function get(url) return json.decode((process.run {"curl", "-s", "-m", "20", url})) end
     local function post(url, items)

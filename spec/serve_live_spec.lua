@@ -16,16 +16,9 @@ end)
 --- A server on a free port, found by the name "live-PID" of this spec. RETURN: its process, address and name.
 local function serve(...)
     local name = "live-" .. dir:match "[^/]*$"
-    local p = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", "--name", name, stdout = "pipe",
-        stderr = "file", path = dir .. "/log", ...}
+    local p, url = helper.serve(dir, {"--name", name, ...})
     servers[#servers + 1] = p
-    local said = ""
-    repeat
-        local line = p:line(20)
-        if not line then error("the server ended: " .. (helper.read(dir .. "/log") or "")) end
-        said = said .. line .. "\n"
-    until line:find "^  try"
-    return p, said:match "(http://[%d.:]+)", name
+    return p, url, name
 end
 
 local function app(text) helper.write(dir .. "/app.lua", text) end
@@ -178,15 +171,8 @@ describe("a running server", function()
         for _, name in ipairs {"PATH", "HOME", "XDG_RUNTIME_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS"} do
             if os.getenv(name) then env[#env + 1] = name .. "=" .. os.getenv(name) end
         end
-        local p = process.spawn {helper.program(), "serve", dir .. "/app.lua", "--listen", "127.0.0.1:0", "--data", dir .. "/data", stdout = "pipe",
-            stderr = "file", path = dir .. "/log", env = env}
+        local p, url = helper.serve(dir, {dir .. "/app.lua"}, {env = env})
         servers[#servers + 1] = p
-        local url
-        repeat
-            local line = p:line(20)
-            assert(line, helper.read(dir .. "/log"))
-            url = url or line:match "(http://[%d.:]+)"
-        until line:find "^  try"
         local answer = http.request {method = "POST", url = url .. "/tasmota/kitchen",
             json = {Time = "2024-05-01T12:00:00", AM2301 = {Temperature = 21.5}}}
         assert.equal(200, answer.status, answer.body)

@@ -12,11 +12,7 @@ local function rss_kib(pid)
 end
 
 local dir = helper.dir()
-local server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data",
-    stdout = "pipe", stderr = "file", path = dir .. "/log"}
-local said = ""
-repeat said = said .. assert(server:line(20), helper.read(dir .. "/log")) until said:find "http://[%d.:]+"
-local url = said:match "http://[%d.:]+"
+local server, url = helper.serve(dir)
 local drain = require("neap.task").spawn(function() for _ in server:lines() do end end)
 local idle = rss_kib(server.pid)
 

@@ -76,13 +76,7 @@ describe("the sums of a server", function()
 
     before_each(function()
         dir = helper.dir()
-        server = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--workers", "2", "--data", dir .. "/data", stdout = "pipe",
-            stderr = "file", path = dir .. "/log"}
-        repeat
-            local line = server:line(20)
-            assert.is_truthy(line, helper.read(dir .. "/log"))
-            url = url or line:match "(http://[%d.:]+)"
-        until line:find "^  try"
+        server, url = helper.serve(dir, {"--workers", "2"})
     end)
     after_each(function()
         server:stop()
