@@ -41,6 +41,7 @@ static void step_done(neap_applier *a, const flight *f, const neap_reply *r) {
         a->status.duplicates += (uint64_t)r->item[2].integer;
         a->status.dead += (uint64_t)r->item[3].integer;
     }
+    a->took_ms = uv_now(a->loop) - f->sent_ms;
     if (f->own) neap_journal_set_applied(a->j, f->to);
     applier_applied(a, f->uuid, f->to);
     if (a->status.state != NEAP_APPLIER_RUNNING) applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
@@ -87,9 +88,11 @@ static void adapt_wait(neap_applier *a) {
     const step *s = &a->step;
     if (!s->entries) return;
     uint64_t full = s->readings / s->entries, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
-    if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
+    uint64_t most = a->took_ms < APPLIER_LAG_MS ? APPLIER_LAG_MS - a->took_ms : 0;
     if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
-    a->wait_ms = wait < APPLIER_GATHER_MIN_MS ? APPLIER_GATHER_MIN_MS : wait > APPLIER_GATHER_MAX_MS ? APPLIER_GATHER_MAX_MS : wait;
+    if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
+    if (wait > most) wait = most;
+    a->wait_ms = wait < APPLIER_GATHER_MIN_MS ? APPLIER_GATHER_MIN_MS : wait;
 }
 
 /* Builds and sends one step. False if there is nothing to do, or it has to wait. */
@@ -122,7 +125,7 @@ static bool send_step(neap_applier *a) {
     }
     a->flying++;
     adapt_wait(a);
-    a->sent_ms = uv_now(a->loop);
+    a->sent_ms = f->sent_ms = uv_now(a->loop);
     a->pos = to;
     a->stored = true;
     return true;

@@ -14,7 +14,7 @@ enum {
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_GATHER_MAX_MS = 100,  /* .. and never longer than this, as readings are to be visible within 200 ms */
+    APPLIER_LAG_MS = 100,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
@@ -68,7 +68,7 @@ typedef struct flight {
     struct neap_applier *a;
     char uuid[37];
     bool own;
-    uint64_t from, to;
+    uint64_t from, to, sent_ms;
     size_t readings;
 } flight;
 
@@ -103,8 +103,8 @@ struct neap_applier {
     int flying, first_flight;
     uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
     bool hurry;
-    uint64_t wait_ms;    /* between two steps in a hurry */
-    neap_sensors *names; /* streams' sensors to places */
+    uint64_t wait_ms, took_ms; /* between two steps in a hurry; of the last one, until its answer came */
+    neap_sensors *names;       /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;
     uint32_t generation;
