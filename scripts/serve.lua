@@ -15,6 +15,8 @@ local opt = args.parse {
         {"--use", value = "EXTENSION", many = true, help = "turn an installed extension on"},
         {"--auth", type = "flag", help = "ask for tokens on this machine too, as behind a proxy (elsewhere they are always asked for)"},
         {"--no-auth", type = "flag", help = "ask nobody for a token"},
+        {"--allow-host", value = "NAME", many = true, help = "where no token is asked for: answer for this name too, and let its pages send (else addresses"
+            .. " and local names only)"},
         {"--tls-cert", value = "FILE", help = "serve HTTPS with this certificate (PEM)"},
         {"--tls-key", value = "FILE", help = "and its key"},
         {"--rate-limit", type = "number", min = 0.001, value = "N", help = "requests a second from one device, else 429 (bursts: ten times that)"},

@@ -72,6 +72,43 @@ describe("the server's door", function()
         helper.eventually(function() return select(2, curl("-H", "Authorization: Token " .. token, url .. "/api/sensors")) == 401 end)
     end)
 
+    it("keeps other sites' pages out where no token is asked for, and lets every device and its own page in", function()
+        start("--allow-get", "--allow-host", "neap.example")
+        local port = url:match "%d+$"
+        local function send(...)
+            local list = {"-d", '[{"sensor_name":"oven","sensor_output":200}]', url .. "/receive"}
+            for _, header in ipairs {...} do list[#list + 1], list[#list + 2] = "-H", header end
+            local body, status = curl(table.unpack(list))
+            return status, body
+        end
+        local function read(path, ...) return select(2, curl(url .. path, ...)) end
+        for _, host in ipairs {
+            "127.0.0.1", "192.168.1.7:" .. port, "[::1]:" .. port, "localhost:" .. port, "nas", "Nas.local:" .. port, "neap.example", "neap.lan",
+        } do
+            assert.equal(200, (send("Host: " .. host)), host)
+        end
+        assert.equal(200, (send("Origin: " .. url)))
+        assert.equal(200, (send("Origin: https://neap.example"))) -- a proxy that sends its own address as Host
+        for _, origin in ipairs {"https://evil.example", "null", "http://127.0.0.1:1", "https://neap.example.evil.example", "http://localhost.evil.example"} do
+            local status, body = send("Origin: " .. origin)
+            assert.equal(403, status, origin)
+            assert.matches('"detail":"pages of other sites', body, 1, true)
+        end
+        for _, host in ipairs {"evil.example:" .. port, "127.0.0.1.evil.example", "neap.example.evil.example", "local.example"} do
+            local status, body = send("Host: " .. host, "Origin: http://" .. host) -- a name that was made to point here
+            assert.equal(421, status, host)
+            assert.matches("--allow-host", body, 1, true)
+            assert.equal(421, read("/api/sensors", "-H", "Host: " .. host))
+        end
+        assert.equal(200, read("/api/sensors", "-H", "Origin: https://evil.example")) -- which the browser keeps from that page
+        assert.equal(403, read("/api/sensors", "-H", "Origin: https://evil.example", "-H", "Upgrade: websocket"))
+        local get = "/receive?sensor_name=oven&sensor_output=1"
+        assert.equal(200, read(get))
+        assert.equal(200, read(get, "-H", "Sec-Fetch-Site: same-origin"))
+        assert.equal(403, read(get, "-H", "Sec-Fetch-Site: cross-site")) -- <img src=..>
+        assert.equal(403, read(get, "-H", "Origin: https://evil.example"))
+    end)
+
     it("counts a batch that is sent again once, for each token by itself", function()
         local other = new_token "other"
         start "--auth"

@@ -143,4 +143,49 @@ describe("a reading that was answered with 2xx", function()
         redis_cli("config", "set", "maxmemory", "0")
         caught_up()
     end)
+
+    it("is refused with 503 once the oldest has waited for Redis for --journal-age, and taken again when Redis is back", function()
+        server:stop()
+        server, url = helper.serve(dir, {"--journal-age", "1"})
+        local function post(value)
+            return http.request {method = "POST", url = url .. "/receive", body = ('[{"sensor_name":"t","sensor_output":%d}]'):format(value)}
+        end
+        local taken = 0
+        local function take()
+            local answer = post(taken + 1)
+            if answer.status == 200 then taken = taken + 1 end
+            return answer
+        end
+        assert.equal(200, take().status)
+        local pid = helper.eventually(redis_pid, 20)
+        process.run {"kill", "-STOP", tostring(pid)}
+        local ok, err = pcall(function()
+            local answer = helper.eventually(function()
+                local a = take()
+                return a.status ~= 200 and a
+            end, 30)
+            assert.equal(503, answer.status)
+            assert.is_true(tonumber(answer:header "Retry-After") >= 1)
+            assert.matches("Send them again", answer:text(), 1, true)
+            local health = helper.eventually(function()
+                local a = http.request {url = url .. "/health"}
+                return a.status == 503 and a
+            end, 20)
+            assert.equal("fail", health:json().status)
+            assert.matches("the oldest reading has waited for Redis", health:json().message, 1, true)
+            assert.is_true(tonumber(http.request({url = url .. "/metrics"}):text():match "\nneap_journal_refused_old_total ([%d.]+)") >= 1)
+        end)
+        process.run {"kill", "-CONT", tostring(pid)}
+        assert(ok, err)
+        helper.eventually(function() return http.request({url = url .. "/health"}).status == 200 end, 20)
+        helper.eventually(function() return take().status == 200 end, 20)
+        helper.eventually(function()
+            local text = process.run {"redis-cli", "--json", "-s", dir .. "/data/redis/redis.sock", "xrange", "neap:{t}:readings", "-", "+"}
+            local seen = {}
+            for _, entry in ipairs(json.decode(text)) do table.move(values_of(entry[2]), 1, #values_of(entry[2]), #seen + 1, seen) end
+            if #seen < taken then return false end
+            for i = 1, #seen do assert.equal(i, seen[i], "each that was acknowledged, once") end
+            return #seen == taken
+        end, 20)
+    end)
 end)

@@ -115,6 +115,22 @@ describe("a command", function()
         assert.is_nil(require("neap.models").damaged(file))
     end)
 
+    it("trains and uses a model for a sensor whose name is too long for a file's", function()
+        local models = require "neap.models"
+        local long = ("é"):rep(100)
+        neap("seed", long, "--samples", "600", "--data", dir .. "/d")
+        assert.matches("In use from now on", neap("train", long, "--data", dir .. "/d", "--epochs", "8", "--no-plot"))
+        local name = models.file_name(long)
+        assert.is_true(#name <= 240)
+        assert.is_true(#helper.read(dir .. "/d/models/" .. name) > 0)
+        assert.is_nil(models.damaged(dir .. "/d/models/" .. name))
+        local scored = neap("score", long, "--data", dir .. "/d")
+        assert.not_matches("no model", scored)
+        assert.not_equal(name, models.file_name(long .. "é"))
+        assert.equal("oven%2F%C3%A9.safetensors", models.file_name "oven/é") -- short ones are called what they always were
+        assert.equal(("a"):rep(200) .. ".safetensors", models.file_name(("a"):rep(200)))
+    end)
+
     it("takes an item of a list without a name as the kit did: skipped, and named", function()
         local decode = require "neap.decode"
         local kit = decode.json('[{"x":1},{"sensor_name":"t","sensor_output":2},{"ts":1,"values":{"a":3}}]', {named = true})

@@ -15,21 +15,51 @@ function middleware.access_log()
     end
 end
 
---- Keeps other web sites' pages from using a visitor's browser against this server: requests that change something must come from a page of this host
---- (header Origin) or from no page at all (devices, curl); and with hosts = {"neap.lan", ..} the header Host must be one of them, or an address, or
---- localhost (a stranger's name that points here is refused).
+-- Ends of names that no public DNS server answers for: nobody can point one of them here from outside.
+local LOCAL_ENDS <const> = {["local"] = true, localhost = true, lan = true, internal = true, ["home.arpa"] = true}
+
+--- The name in a Host header or an Origin, in small letters, without port and final dot.
+local function name_of(host)
+    host = host:lower()
+    return host:match "^%[.*%]" or host:match "^([^:]*)":gsub("%.$", "")
+end
+
+--- Is this an address, or a name that means something in a local network only?
+local function is_local(name)
+    if name:find "^%[" or name:find "^[%d.]+$" or not name:find(".", 1, true) then return true end
+    return LOCAL_ENDS[name:match "[^.]+$"] or LOCAL_ENDS[name:match "[^.]+%.[^.]+$"] or false
+end
+
+--- Keeps other web sites' pages from using a visitor's browser against this server. What changes something, and what opens a WebSocket, must come from
+--- a page of this host (header Origin) or from no page at all (devices, curl). With hosts = {"neap.example", ..} the header Host must be one of them, an
+--- address, or a local name (a stranger's name that points here is refused). pages = {"neap.example", ..}: hosts whose pages are let in too, as behind a
+--- proxy. hint: what is said behind a refusal; `unsafe` has paths whose GET changes something.
+---@param opts? {hosts?: string[], pages?: string[], hint?: string, unsafe?: table<string, boolean>}
 function middleware.same_origin(opts)
     local http = require "neap.http"
-    local allowed = opts and opts.hosts and {localhost = true}
-    for _, host in ipairs(allowed and opts.hosts or {}) do allowed[host:lower()] = true end
+    opts = opts or {}
+    local allowed, known, hint, unsafe = opts.hosts and {}, nil, opts.hint and "; " .. opts.hint or "", opts.unsafe or {}
+    for _, host in ipairs(opts.hosts or {}) do allowed[name_of(host)] = true end
+    local pages = {}
+    for _, host in ipairs(opts.pages or {}) do pages[name_of(host)] = true end
+    local function same(origin, host)
+        local from = origin:lower():match "^https?://(.*)$"
+        return from and (from == (host or ""):lower() or pages[name_of(from)])
+    end
     return function(req, next)
-        local host = (req:header "Host" or ""):lower()
-        local name = host:match "^%[.*%]" or host:match "^[^:]*"
-        if allowed and not allowed[name] and not name:find "^%d+%.%d+%.%d+%.%d+$" and not name:find "^%[" then
-            http.error(421, "this server does not answer for the host '" .. name .. "'")
+        local host, origin = req:header "Host", req:header "Origin"
+        if allowed and host and host ~= known then -- most requests name the same host
+            local name = name_of(host)
+            if not allowed[name] and not is_local(name) then http.error(421, ("this server does not answer for the host '%s'%s"):format(name, hint)) end
+            known = host
         end
-        local origin = UNSAFE[req.method] and req:header "Origin"
-        if origin and origin:lower():match "^https?://(.*)$" ~= host then http.error(403, "pages of other sites may not change anything here") end
+        if origin and (UNSAFE[req.method] or unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
+            http.error(403, "pages of other sites may not change anything here" .. hint)
+        end
+        if unsafe[req.path] and not UNSAFE[req.method] then -- an image's address, say: browsers send no Origin then
+            local site = req:header "Sec-Fetch-Site"
+            if site == "cross-site" or site == "same-site" then http.error(403, "pages of other sites may not change anything here" .. hint) end
+        end
         return next(req)
     end
 end

@@ -5,14 +5,21 @@
 
 local forecaster = require "neap.forecaster"
 local json = require "neap.json"
+local secret = require "neap.secret"
 
 local log = require("neap.log").module "models"
 
 local models = {}
 
---- A sensor's name as a file's: letters, digits, "-" and "_" stay, everything else becomes %XX.
+local LONGEST <const> = 200 -- of a file's name, in bytes: file systems take 255, and what is put behind it while it is written needs a few
+local SHOWN <const> = 90 -- of a longer one, so much is left to be recognised by
+
+--- A sensor's name as a file's: letters, digits, "-" and "_" stay, everything else becomes %XX. Of a name that gets too long the beginning stays,
+--- and behind "~", which no other name has, comes the name's hash.
 function models.file_name(sensor)
-    return (sensor:gsub("[^%w%-_]", function(c) return ("%%%02X"):format(c:byte()) end)) .. ".safetensors"
+    local name = sensor:gsub("[^%w%-_]", function(c) return ("%%%02X"):format(c:byte()) end)
+    if #name > LONGEST then name = name:sub(1, SHOWN):gsub("%%%x?$", "") .. "~" .. secret.sha256(sensor) end
+    return name .. ".safetensors"
 end
 
 --- The folder of a path, made if it is missing.

@@ -92,8 +92,8 @@ end
 local function for_workers(opt, here, sockets)
     local said = {fds = {}, started_at = neap.clock(), data = here.data, redis = here.private and "unix://" .. here.socket or here.url, socket = here.socket}
     for i = 1, #sockets do said.fds[i] = sockets[i] end
-    for _, name in ipairs {"app", "sensors", "host", "port", "drain", "most_sensors", "name", "use", "guarded", "rate_limit", "allow_get", "tls_cert",
-        "tls_key", "time_limit", "memory_limit"} do said[name] = opt[name] end
+    for _, name in ipairs {"app", "sensors", "host", "port", "drain", "most_sensors", "name", "use", "guarded", "allow_host", "rate_limit", "allow_get",
+        "tls_cert", "tls_key", "time_limit", "memory_limit"} do said[name] = opt[name] end
     return json.encode(said)
 end
 

@@ -13,8 +13,27 @@ local session = require "neap.session"
 
 local version = {}
 
+-- Where nobody is asked for a token, the pages of a visitor's browser are still no devices.
+local function keep_strangers_out(app, opt)
+    local hosts -- where other machines reach neap (--no-auth), its owner has called it what he likes, and devices know it by that name
+    if opt.host:find "^127%." or opt.host == "localhost" or opt.host == "::1" then
+        hosts = table.move(opt.allow_host or {}, 1, #(opt.allow_host or {}), 1, {})
+        local f = io.open "/proc/sys/kernel/hostname"
+        if f then
+            hosts[#hosts + 1] = f:read "l"
+            f:close()
+        end
+    end
+    local fn = http.same_origin {
+        hosts = hosts, pages = opt.allow_host, unsafe = {["/receive"] = true}, -- with --allow-get
+        hint = "`neap serve --allow-host NAME` lets a name and its pages in",
+    }
+    table.insert(app.middleware, 1, {fn = fn})
+end
+
 -- What app.lua returned, made into the app that serves: neap's routes with the user's behind them, or the user's own app alone.
-local function assemble(view, gen, path)
+local function assemble(view, gen, opt)
+    local path = opt.app
     local app = http.app{name = "neap", max_body = "8MB"}
     api.routes(app, view)
     ext.add_routes(app, view)
@@ -27,6 +46,7 @@ local function assemble(view, gen, path)
         error(path .. " must return function(app, here) ... end, or an app of its own", 0)
     end
     if view.guard then view.guard:protect(app) end
+    if not (view.guard and view.guard.tokens) then keep_strangers_out(app, opt) end
     app:compile()
     return app
 end
@@ -41,7 +61,7 @@ function version.build(here, opt)
         new.specs, new.specs_path = session.specs(opt.sensors) -- behind the extensions: they may bring keys of specs
         local view = setmetatable({specs = new.specs}, {__index = here})
         function view.receive(list, req) return api.store(here, list, req) end
-        new.app = assemble(view, new.gen, opt.app)
+        new.app = assemble(view, new.gen, opt)
     end)
     new.ext_commit, new.ext_drop = ext.finish()
     if ok then return new end
