@@ -165,15 +165,15 @@ describe("a reading that was answered with 2xx", function()
                 return a.status ~= 200 and a
             end, 30)
             assert.equal(503, answer.status)
-            assert.is_true(tonumber(answer:header "Retry-After") >= 1)
-            assert.matches("Send them again", answer:text(), 1, true)
+            assert.is_true(tonumber(answer.headers["Retry-After"]) >= 1)
+            assert.matches("Send them again", answer.body, 1, true)
             local health = helper.eventually(function()
                 local a = http.request {url = url .. "/health"}
                 return a.status == 503 and a
             end, 20)
             assert.equal("fail", health:json().status)
             assert.matches("the oldest reading has waited for Redis", health:json().message, 1, true)
-            assert.is_true(tonumber(http.request({url = url .. "/metrics"}):text():match "\nneap_journal_refused_old_total ([%d.]+)") >= 1)
+            assert.is_true(tonumber(http.request({url = url .. "/metrics"}).body:match "\nneap_journal_refused_old_total ([%d.]+)") >= 1)
         end)
         process.run {"kill", "-CONT", tostring(pid)}
         assert(ok, err)
