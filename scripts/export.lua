@@ -25,18 +25,14 @@ local function time(text, flag)
     if not text then return nil end
     local time_us, why = when.parse(text)
     if time_us then return time_us end
-    io.stderr:write(("neap export: %s: %s\n"):format(flag, why))
-    os.exit(2, true)
+    args.refuse("neap export", ("%s: %s"):format(flag, why))
 end
 local level
 if opt.step then
     local why
     level, why = rollup.level(opt.step)
     if opt.synthetic then level, why = nil, "made-up readings have no rollups" end
-    if not level then
-        io.stderr:write("neap export: --step: ", why, "\n")
-        os.exit(2, true)
-    end
+    if not level then args.refuse("neap export", "--step: " .. why) end
 end
 local query = {from_us = time(opt.from, "--from"), to_us = time(opt.to, "--to"), last = opt.last,
     source = opt.synthetic and "synthetic" or "real"}

@@ -24,14 +24,11 @@ local opt = args.parse {
     example = "neap import machine.csv --sensor machine\nneap import --kit --from redis://localhost:6379/0 --data neap-data",
 }
 if not opt.file and not opt.kit then
-    io.stderr:write("neap import: name a CSV file, or give --kit to read a starter kit's lists\n")
-    os.exit(2, true)
+    args.refuse("neap import", "name a CSV file, or give --kit to read a starter kit's lists")
 elseif opt.file and opt.kit then
-    io.stderr:write("neap import: --kit reads lists, not a file; name the kit's Redis with --from redis://host:6379/0\n")
-    os.exit(2, true)
+    args.refuse("neap import", "--kit reads lists, not a file; name the kit's Redis with --from redis://host:6379/0")
 elseif opt.from and not opt.kit then
-    io.stderr:write("neap import: --from names a starter kit's Redis and goes with --kit\n")
-    os.exit(2, true)
+    args.refuse("neap import", "--from names a starter kit's Redis and goes with --kit")
 end
 
 local MOST_SHOWN <const> = 10

@@ -8,7 +8,7 @@ local opt = args.parse {
     summary = "Sample this computer (processor, load, memory, disks, network, temperatures, fsync and scheduling delays) into a\n"
         .. "CSV file, or post the samples to a running `neap serve`. Ctrl-C ends it.",
     options = {
-        {"--interval", type = "duration", default = 5, help = "time between samples"},
+        {"--interval", type = "duration", default = 5, min = 0.01, help = "time between samples"},
         {"--for", key = "length", type = "duration", help = "stop after this long"},
         {"--count", type = "integer", min = 1, help = "stop after this many samples"},
         {"--csv", value = "FILE", help = "append to this file instead of posting"},

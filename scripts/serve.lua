@@ -33,6 +33,10 @@ local opt = args.parse {
     example = "neap serve --listen 127.0.0.1:5000 --data neap-data",
 }
 
+local host, why = supervisor.address(opt.listen)
+if not host then args.refuse("neap serve", why) end
+if opt.no_auth and opt.auth then args.refuse("neap serve", "--auth and --no-auth contradict each other; give one of them") end
+if (opt.tls_cert == nil) ~= (opt.tls_key == nil) then args.refuse("neap serve", "TLS needs both --tls-cert and --tls-key") end
 local ok, err = pcall(supervisor.start, opt)
 if not ok then
     io.stderr:write("neap serve: ", tostring(err), "\n")

@@ -8,7 +8,7 @@ local opt = args.parse {
     name = "neap token",
     summary = "The tokens that devices show when neap listens to other machines. A running server sees a change within a second.",
     positional = {
-        {"action", help = "add, list or revoke"},
+        {"action", choices = {"add", "list", "revoke"}, help = "add, list or revoke"},
         {"name", optional = true, help = "what the token is called: letters, digits, '.', '_' and '-'"},
     },
     options = {
@@ -24,7 +24,7 @@ local actions = {}
 
 function actions.add(list)
     local text = opt.stdin and (io.read "l" or "") or nil
-    local token = list:add {name = opt.name or error("which name? neap token add NAME", 0), sensor = opt.sensor, only = opt.only, text = text}
+    local token = list:add {name = opt.name, sensor = opt.sensor, only = opt.only, text = text}
     if text then return print(("added '%s'"):format(opt.name)) end
     print(token)
     io.stderr:write("This is shown once; neap keeps its SHA-256 only. Devices send it as\n    Authorization: Token ", token, "\n")
@@ -38,21 +38,20 @@ function actions.list(list)
 end
 
 function actions.revoke(list)
-    local name = opt.name or error("which one? neap token revoke NAME", 0)
+    local name = opt.name
     if not list:revoke(name) then
         local names = {}
         for i, one in ipairs(list.list) do names[i] = one.name end
-        error(("there is no token '%s'%s"):format(name, args.hint(name, names)), 0)
+        error(("there is no token '%s'%s; `neap token list` names them"):format(name, args.hint(name, names)), 0)
     end
     print(("revoked '%s'"):format(name))
 end
 
+if opt.action ~= "list" and not opt.name then args.refuse("neap token", ("which one? neap token %s NAME"):format(opt.action)) end
 local ok, why = pcall(function()
-    local names = {"add", "list", "revoke"}
-    local action = actions[opt.action] or error(("'%s' is none of add, list, revoke%s"):format(opt.action, args.hint(opt.action, names)), 0)
     local data = session.directory(opt)
     if opt.action == "add" then os.execute("mkdir -p -m 700 '" .. data:gsub("'", "'\\''") .. "'") end
-    action(tokens.open(data))
+    actions[opt.action](tokens.open(data))
 end)
 if not ok then
     io.stderr:write("neap token: ", tostring(why), "\n")

@@ -38,9 +38,7 @@ local opt = args.parse {
 
 local sensor = opt.named_sensor or opt.positional_sensor or "temperature"
 if opt.named_sensor and opt.positional_sensor and opt.named_sensor ~= opt.positional_sensor then
-    io.stderr:write(("neap train: two sensors are named, '%s' and '%s'; train one at a time, or --all\n"):format(opt.positional_sensor,
-        opt.named_sensor))
-    os.exit(2, true)
+    args.refuse("neap train", ("two sensors are named, '%s' and '%s'; train one at a time, or --all"):format(opt.positional_sensor, opt.named_sensor))
 end
 
 local function bootstrap(here)

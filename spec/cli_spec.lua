@@ -63,6 +63,21 @@ describe("the command line", function()
         assert.matches("neap test", out)
     end)
 
+    it("exits with 2, and says what is wrong, where a command's words cannot be right together", function()
+        for command, said in pairs {
+            ["serve --listen foo"] = "wants HOST:PORT", ["serve --listen 1.2.3.4:99999"] = "wants HOST:PORT",
+            ["serve --auth --no-auth"] = "contradict each other", ["serve --tls-cert a"] = "both %-%-tls%-cert and %-%-tls%-key",
+            ["token foo"] = "'foo' is none of add, list, revoke", ["token add"] = "neap token add NAME", ["token revoke"] = "neap token revoke NAME",
+            ["record --interval 0"] = "below the minimum", ["import"] = "name a CSV file", ["export a --from soon"] = "%-%-from: 'soon' is not a date",
+            ["train a --sensor b"] = "two sensors are named", ["score"] = "say which readings",
+        } do
+            local out, rc = sh("NEAP " .. command)
+            assert.equal(2, rc, command .. ": " .. out)
+            assert.matches("^neap " .. command:match "^%w+" .. ": .*" .. said, out)
+            assert.is_nil(out:find("traceback", 1, true))
+        end
+    end)
+
     it("keeps running until the tasks of a script have ended, and fails if one failed", function()
         local out, rc = sh [[NEAP -e 'require("neap.task").spawn(function() require("neap.task").sleep(0.01) print "late" end) print "early"']]
         assert.same({"early\nlate\n", 0}, {out, rc})

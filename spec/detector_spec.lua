@@ -5,18 +5,7 @@ local watch = require "neap.detector_watch"
 local score_csv = require "neap.score_csv"
 local sensors = require "neap.sensors"
 local core = require "neap.detector.core"
-
-local function generator(seed)
-    local state = seed
-    local function uniform()
-        state = state + 0x9E3779B97F4A7C15
-        local z = state
-        z = (z ~ (z >> 30)) * 0xBF58476D1CE4E5B9
-        z = (z ~ (z >> 27)) * 0x94D049BB133111EB
-        return ((z ~ (z >> 31)) >> 11) * 0x1p-53
-    end
-    return function() return math.sqrt(-2 * math.log(1 - uniform())) * math.cos(2 * math.pi * uniform()) end
-end
+local generator = require("spec.helper").normals
 
 local START <const> = 1700000000.0
 

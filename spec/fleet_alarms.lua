@@ -5,24 +5,13 @@
 -- Five kinds in turn: a room (daily cycle, weather, noise), independent noise, a slow wanderer, heavy tails (Student's t, 4 degrees of freedom),
 -- and noise that depends on the time of day.
 
+local helper = require "spec.helper"
 local sensors = require "neap.sensors"
 local watch = require "neap.detector_watch"
 
 local fleet = {}
 
 local WEEK <const>, START <const> = 604800, 1700000000
-
-local function normals(seed)
-    local state = seed * 7919 + 12345
-    local function uniform()
-        state = state + 0x9E3779B97F4A7C15
-        local z = state
-        z = (z ~ (z >> 30)) * 0xBF58476D1CE4E5B9
-        z = (z ~ (z >> 27)) * 0x94D049BB133111EB
-        return ((z ~ (z >> 31)) >> 11) * 0x1p-53
-    end
-    return function() return math.sqrt(-2 * math.log(1 - uniform())) * math.cos(2 * math.pi * uniform()) end
-end
 
 -- Each: (normal, phase of the day, slow AR(1)) -> value.
 local kinds = {
@@ -48,7 +37,7 @@ function fleet.run(opts)
         local kind = kinds[(i - 1) % #kinds + 1]
         local w <close> = watch.new(specs:get("sensor " .. i))
         w.budget = budget
-        local g, slow = normals(i + 1000 * (opts.seed or 0)), 0
+        local g, slow = helper.normals((i + 1000 * (opts.seed or 0)) * 7919 + 12345), 0
         for row = 1, last do
             slow = 0.98 * slow + 0.03 * g()
             local _, events = w:update(START + step * row, kind[2](g, 2 * math.pi * row * step / 86400, slow))

@@ -318,7 +318,7 @@ describe("neap serve", function()
 
     it("refuses a bad address, a broken spec file and a second server in one directory, and says why", function()
         local text, code = process.run {helper.program(), "serve", "--listen", "nowhere", "--data", dir .. "/data"}
-        assert.equal(1, code)
+        assert.equal(2, code)
         assert.matches("HOST:PORT", text)
         helper.write(dir .. "/sensors.lua", 'sensor "oven" {\n maximun = 10 }')
         text, code = process.run {helper.program(), "serve", "--sensors", dir .. "/sensors.lua", "--data", dir .. "/data"}

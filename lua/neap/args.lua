@@ -272,6 +272,14 @@ function args.parse(def, list)
     os.exit(2, true)
 end
 
+--- For a mistake that the table cannot describe, such as two options that contradict each other: prints it and exits 2.
+---@param name string the command
+---@param why string what is wrong and what to do
+function args.refuse(name, why)
+    io.stderr:write(name, ": ", why, "\n")
+    os.exit(2, true)
+end
+
 --- Checks a trailing options table of a function: unknown names raise at the caller of the caller with the nearest one.
 ---   args.check(opts, {"timeout", "retry"}, "redis.connect")
 ---@param opts table?

@@ -35,7 +35,8 @@ local FRESH_S <const> = 3600 -- silence is watched for sensors that send the pre
 function scorer.new(here, opts)
     opts = opts or {}
     return setmetatable({here = here, store = here.store, me = opts.me or 1, workers = opts.workers or 1, send = opts.send,
-        rollup = opts.rollup, most = opts.most or 256, watched = {}, count = 0, unwatched = {}, dirty = {}, queue = {}, running = false}, Scorer)
+        rollup = opts.rollup, most = opts.most or 256, watched = {}, count = 0, unwatched = {}, dirty = {},
+        queue = {}, first = 1, last = 0, running = false}, Scorer)
 end
 
 --- Which worker judges a sensor.
@@ -186,8 +187,9 @@ end
 --- arrives in it is judged together, with one look at Redis and one status.
 local function run(self)
     while true do
-        local sensor = table.remove(self.queue, 1)
+        local sensor = self.queue[self.first]
         if not sensor or self.is_replaced() then break end
+        self.queue[self.first], self.first = nil, self.first + 1
         self.dirty[sensor] = nil
         local started = task.now()
         local ok, more = pcall(judge, self, sensor)
@@ -216,7 +218,8 @@ end
 function Scorer:mine(sensor)
     if self.dirty[sensor] then return end
     self.dirty[sensor] = true
-    self.queue[#self.queue + 1] = sensor
+    self.last = self.last + 1
+    self.queue[self.last] = sensor
     if self.running then return end
     self.running = true
     task.spawn(function()

@@ -36,7 +36,6 @@ end
 ---@param opt table with host
 ---@return boolean
 local function guarded(opt)
-    if opt.no_auth and opt.auth then error("--auth and --no-auth contradict each other", 0) end
     local near = opt.host == "localhost" or opt.host == "::1" or opt.host:find "^127%.%d+%.%d+%.%d+$" ~= nil
     if opt.no_auth or near and not opt.auth then return false end
     local data = session.directory(opt)
@@ -134,9 +133,7 @@ end
 ---@param opt table the parsed command line
 function supervisor.start(opt)
     local host, port = supervisor.address(opt.listen)
-    if not host then error(port, 0) end
-    opt.host, opt.drain = host, 5
-    if (opt.tls_cert == nil) ~= (opt.tls_key == nil) then error("TLS needs both --tls-cert and --tls-key", 0) end
+    opt.host, opt.drain = assert(host, port), 5
     opt.guarded = guarded(opt)
 
     local sockets = http.sockets {host = host, port = port, count = opt.workers} -- first: where the port is taken nothing is left behind
