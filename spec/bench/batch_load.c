@@ -3,7 +3,7 @@
    a body of 100 readings in its Lua costs more than storing it.
    ARGV: port path dialect(line|json) readings sensors connections seconds rate(requests/s, 0 = as fast as answers come) most(requests, 0 = no end)
    Request k has readings k*readings .. of the sensors s00000, s00001, .. in turn; each sensor's readings are a second apart, to the
-   millisecond, from 100 days ago on.
+   millisecond, from 1,000 days ago on: none may come to lie in the future, where a spec's policy for wrong clocks applies.
    Prints: requests seconds p50_us p99_us client_cpu_share failed. With a rate an answer's time counts from when its request was due, whether
    or not a connection was free then. */
 #define _GNU_SOURCE
@@ -176,7 +176,7 @@ int main(int argc, char **argv) {
     size_t n = strtoull(argv[6], NULL, 10);
     double seconds = atof(argv[7]), rate = atof(argv[8]);
     run.most = strtoull(argv[9], NULL, 10);
-    run.start_us = ((uint64_t)time(NULL) - 100 * 86400) * 1000000;
+    run.start_us = ((uint64_t)time(NULL) - 1000 * 86400) * 1000000;
     make_bodies(argv[2], argv[3], run.readings, run.sensors);
     connection *all = calloc(n, sizeof *all);
     int poll = epoll_create1(0), clock = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
