@@ -88,15 +88,8 @@ end
 
 --- A generator of normal random numbers, the same ones for the same seed.
 function helper.normals(seed)
-    local state = seed
-    local function uniform()
-        state = state + 0x9E3779B97F4A7C15
-        local z = state
-        z = (z ~ (z >> 30)) * 0xBF58476D1CE4E5B9
-        z = (z ~ (z >> 27)) * 0x94D049BB133111EB
-        return ((z ~ (z >> 31)) >> 11) * 0x1p-53
-    end
-    return function() return math.sqrt(-2 * math.log(1 - uniform())) * math.cos(2 * math.pi * uniform()) end
+    local _, normal = require("neap.synth").generator(seed)
+    return normal
 end
 
 --- The text of a file, or nil.

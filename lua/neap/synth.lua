@@ -9,8 +9,10 @@
 
 local synth = {}
 
---- A small generator of our own (xoshiro would do as well; this is splitmix64): uniform() in [0, 1), normal().
-local function generator(seed)
+--- A small generator of our own (xoshiro would do as well; this is splitmix64): uniform() in [0, 1), normal(). One seed gives one series.
+---@param seed integer
+---@return fun(): number uniform, fun(): number normal
+function synth.generator(seed)
     local state = seed
     local function next64()
         state = state + 0x9E3779B97F4A7C15
@@ -77,7 +79,7 @@ end
 ---@return neap.synth.Series
 function synth.series(spec, opts)
     local count = opts.count or 256
-    local uniform, normal = generator(seed_of(spec.name, opts.seed or 1))
+    local uniform, normal = synth.generator(seed_of(spec.name, opts.seed or 1))
     local mean, deviation, low, high = shape_of(spec)
     local interval = spec.interval or 60
     local step_us = math.floor(interval * 1000000 + 0.5)
