@@ -17,6 +17,14 @@ describe("a command", function()
         return helper.write(dir .. "/series.csv", table.concat(lines, "\n") .. "\n")
     end
 
+    --- Ten hours of a cycle that a small network learns at once: what a made-up history holds depends on the time of day.
+    local function import_cycle(sensor)
+        local lines = {"timestamp,value"}
+        for i = 1, 600 do lines[#lines + 1] = ("%d,%.3f"):format(1700000000 + 60 * i, 20 + 5 * math.sin(i / 5)) end
+        local file = helper.write(dir .. "/cycle.csv", table.concat(lines, "\n") .. "\n")
+        neap("import", file, "--data", dir .. "/d", "--sensor", sensor)
+    end
+
     it("ends quietly when the reader of its output has had enough", function()
         local file = series(4000)
         local function head(command)
@@ -103,8 +111,7 @@ describe("a command", function()
 
     it("names a damaged model in the verdict, keeps its file when a new one is trained, and goes on judging", function()
         local function here(...) return neap(select(1, ...), select(2, ...)) end
-        neap("seed", "temperature", "--samples", "600", "--csv", dir .. "/h.csv", "--data", dir .. "/d")
-        neap("import", dir .. "/h.csv", "--data", dir .. "/d", "--sensor", "temperature")
+        import_cycle "temperature"
         local said = here("train", "temperature", "--data", dir .. "/d", "--epochs", "8", "--no-plot")
         assert.matches("In use from now on", said)
         local file = dir .. "/d/models/temperature.safetensors"
@@ -118,7 +125,7 @@ describe("a command", function()
     it("trains and uses a model for a sensor whose name is too long for a file's", function()
         local models = require "neap.models"
         local long = ("é"):rep(100)
-        neap("seed", long, "--samples", "600", "--data", dir .. "/d")
+        import_cycle(long)
         assert.matches("In use from now on", neap("train", long, "--data", dir .. "/d", "--epochs", "8", "--no-plot"))
         local name = models.file_name(long)
         assert.is_true(#name <= 240)
