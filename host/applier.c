@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { TICK_MS = 500, PAUSE_MS = 100 };
+enum { PAUSE_MS = 100 };
 
 void applier_say(neap_applier *a, enum neap_applier_state s, const char *fmt, ...) {
     char text[sizeof a->status.text];
@@ -34,17 +34,33 @@ static void drained(neap_applier *a) {
     else applier_later(a);
 }
 
+void applier_again(neap_applier *a) {
+    a->status.rewinds++;
+    a->generation++;
+    a->greeted = false;
+    a->drain = a->flying > 0;
+    if (!a->flying) drained(a);
+}
+
+static void running(neap_applier *a) {
+    if (a->status.state != NEAP_APPLIER_RUNNING) applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
+}
+
+static void moved(neap_applier *a, const char *uuid, bool own, uint64_t to) {
+    if (own) neap_journal_set_applied(a->j, to);
+    applier_applied(a, uuid, to);
+}
+
 static void step_done(neap_applier *a, const flight *f, const neap_reply *r) {
     a->status.steps++;
-    if (r->len >= 4) {
+    if (!a->cluster && r->len >= 4) {
         a->status.readings += (uint64_t)r->item[1].integer;
         a->status.duplicates += (uint64_t)r->item[2].integer;
         a->status.dead += (uint64_t)r->item[3].integer;
     }
     a->took_ms = uv_now(a->loop) - f->sent_ms;
-    if (f->own) neap_journal_set_applied(a->j, f->to);
-    applier_applied(a, f->uuid, f->to);
-    if (a->status.state != NEAP_APPLIER_RUNNING) applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
+    moved(a, f->uuid, f->own, f->to);
+    running(a);
 }
 
 static void step_refused(neap_applier *a, int status, const neap_reply *r) {
@@ -53,19 +69,33 @@ static void step_refused(neap_applier *a, int status, const neap_reply *r) {
     a->greeted = false;
     a->generation++;                                                    /* what was registered in a step that failed may not be */
     if (status == NEAP_ERR_REPLY && r && starts(r, "NOSCRIPT")) return; /* loaded again by the greeting */
-    bool person = status == NEAP_ERR_REPLY && r &&
-                  (starts(r, "NEAP") || starts(r, "WRONGTYPE") || starts(r, "CROSSSLOT") || starts(r, "MOVED") || starts(r, "NOPERM"));
+    bool person = status == NEAP_ERR_REPLY && r && (starts(r, "NEAP") || starts(r, "WRONGTYPE") || starts(r, "NOPERM"));
     applier_say(a, person ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY, "%s", text);
+}
+
+/* The answers of a step on a cluster: one for each stream. */
+static void parts_done(neap_applier *a, const flight *f, int status, const neap_reply *r) {
+    const neap_reply *refusal = r;
+    enum applier_outcome out = status || !r || r->type != NEAP_REPLY_ARRAY ? APPLIER_REFUSED : applier_cluster_done(a, f, r, &refusal);
+    if (out == APPLIER_DONE) step_done(a, f, r);
+    if (out == APPLIER_REBUILD) a->pos = f->from; /* without what is there already */
+    if (out == APPLIER_REFUSED) step_refused(a, status ? status : NEAP_ERR_REPLY, refusal);
+    if (out != APPLIER_AGAIN) return;
+    a->drain = true;
+    a->greeted = false;
+    a->generation++;
 }
 
 static void on_step(void *ud, int status, neap_reply *r) {
     flight *f = ud;
     neap_applier *a = f->a;
     if (!a->stopped) {
-        const neap_reply *word = status == 0 && r && r->type == NEAP_REPLY_ARRAY && r->len >= 2 ? &r->item[0] : NULL;
+        const neap_reply *word = !a->cluster && status == 0 && r && r->type == NEAP_REPLY_ARRAY && r->len >= 2 ? &r->item[0] : NULL;
         a->flying--;
         a->first_flight = (a->first_flight + 1) % APPLIER_FLIGHTS;
-        if (word && strcmp(word->str, "ok") == 0) {
+        if (a->cluster) {
+            parts_done(a, f, status, r);
+        } else if (word && strcmp(word->str, "ok") == 0) {
             step_done(a, f, r);
         } else if (word && strcmp(word->str, "at") == 0) {
             if (!a->drain) a->status.rewinds++;
@@ -108,16 +138,25 @@ static bool send_step(neap_applier *a) {
         if (!a->flying) applier_later(a);
         return false;
     }
-    if (to == a->pos) return false;
+    if (to == a->pos) {
+        if (!a->flying) running(a);
+        return false;
+    }
     if (damaged) {
         a->status.damaged_bytes += damaged;
         applier_say(a, a->status.state, "%llu bytes of the journal %s before %llu are damaged and were passed over", (unsigned long long)damaged,
                     a->uuid, (unsigned long long)to);
     }
+    if (!a->step.commands) { /* a cluster has all of it already */
+        moved(a, a->uuid, a->own, to);
+        a->pos = to;
+        return true;
+    }
     flight *f = &a->flights[(a->first_flight + a->flying) % APPLIER_FLIGHTS];
     *f = (flight){.a = a, .own = a->own, .from = a->pos, .to = to, .readings = readings};
     memcpy(f->uuid, a->uuid, 37);
-    neap_redis_req q = {.bytes = a->step.wire.data, .len = a->step.wire.len, .count = 1, .cb = on_step, .ud = f};
+    neap_redis_req q = {.bytes = a->step.wire.data, .len = a->step.wire.len, .count = a->step.commands, .cb = on_step, .ud = f};
+    if (a->cluster) q.flags = NEAP_REDIS_BATCH;
     if ((err = neap_redis_send(a->redis, &q))) {
         step_refused(a, err, NULL);
         if (!a->flying) drained(a);
@@ -162,7 +201,7 @@ void applier_pump(neap_applier *a) {
         ask_position(a);
         return;
     }
-    while (a->flying < APPLIER_FLIGHTS && !gathering(a) && send_step(a)) {}
+    while (a->flying < (a->cluster ? 1 : APPLIER_FLIGHTS) && !gathering(a) && send_step(a)) {}
     if (a->flying == 0 && !a->own && a->have_log && a->greeted && !a->drain) ask_position(a); /* this older log is done: the next one */
 }
 
@@ -230,8 +269,22 @@ static void on_position(void *ud, int status, neap_reply *r) {
 }
 
 static void ask_position(neap_applier *a) {
+    char before[37];
+    bool had = a->have_log;
     if (a->greeting || a->flying) return;
+    memcpy(before, a->uuid, 37);
     if (!applier_pick_log(a)) return;
+    if (a->cluster) { /* its streams have positions of their own: from the first byte on */
+        if (had && strcmp(before, a->uuid) == 0) return;
+        neap_journal_log logs[64];
+        size_t n = neap_journal_logs(a->j, logs, 64), i = 0;
+        while (i < n && i < 64 && strcmp(logs[i].uuid, a->uuid) != 0) i++;
+        if (i == n || i == 64) return;
+        a->pos = logs[i].first;
+        a->have_log = true;
+        applier_pump(a);
+        return;
+    }
     const char *argv[] = {"HGET", a->state_key, a->uuid};
     a->have_log = false;
     a->greeting = true;
@@ -241,119 +294,17 @@ static void ask_position(neap_applier *a) {
     }
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------------- */
-
-static void on_tick(uv_timer_t *t) {
+void applier_tick(uv_timer_t *t) {
     neap_applier *a = t->data;
     if (!a->greeted && !a->greeting && !a->flying) applier_greet(a);
     else if (a->greeted && !a->have_log && !a->greeting && !a->flying) ask_position(a);
     else if (a->greeted && a->have_log) applier_pump(a);
     if (a->greeted) applier_probe(a);
-    uv_timer_start(t, on_tick, TICK_MS, 0);
+    uv_timer_start(t, applier_tick, APPLIER_TICK_MS, 0);
 }
 
 void applier_later(neap_applier *a) {
     if (a->stopped) return;
     a->greeted = false;
-    uv_timer_start(&a->tick, on_tick, PAUSE_MS, 0);
-}
-
-static void wake(void *ud) { neap_wake_send(&((neap_applier *)ud)->grown); }
-static void on_grown(neap_wake *w) { applier_pump(w->poll.data); }
-
-static void free_applier(neap_applier *a) {
-    free(a->stream_prefix);
-    free(a->stream_suffix);
-    free(a->synthetic_suffix);
-    free(a->sensors_key);
-    free(a->state_key);
-    free(a->dead_key);
-    free(a->once_prefix);
-    neap_sensors_free(a->names);
-    free(a->streams);
-    free(a->applied);
-    applier_free_step(&a->step);
-    free(a);
-}
-
-static void on_closed(uv_handle_t *h) {
-    neap_applier *a = h->data;
-    if (--a->handles == 0) free_applier(a);
-}
-
-void neap_applier_stop(neap_applier *a) {
-    if (!a || a->stopped) return;
-    a->stopped = true;
-    neap_journal_on_grow(a->j, NULL, NULL);
-    neap_journal_set_live(a->j, false);
-    neap_journal_set_hurry(a->j, false);
-    neap_redis_close(a->redis); /* calls back what is out: stopped is set */
-    neap_wake_close(&a->grown, on_closed);
-    uv_close((uv_handle_t *)&a->tick, on_closed);
-    uv_close((uv_handle_t *)&a->gather, on_closed);
-}
-
-int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts *o, neap_applier **out) {
-    neap_applier *a = calloc(1, sizeof *a);
-    *out = NULL;
-    if (!a) return NEAP_ERR_MEMORY;
-    a->loop = loop;
-    a->j = j;
-    a->keep = o->keep;
-    a->once_s = o->once_s ? o->once_s : 3600;
-    a->report = o->report;
-    a->ud = o->ud;
-    a->generation = 1;
-    a->wait_ms = APPLIER_GATHER_MIN_MS;
-    int err = !o->addr || !o->stream_prefix || !o->stream_suffix || !o->synthetic_suffix || !o->sensors_key || !o->state_key || !o->dead_key ||
-                      !o->once_prefix
-                  ? NEAP_ERR_INVALID
-                  : 0;
-    if (!err && !((a->stream_prefix = strdup(o->stream_prefix)) && (a->stream_suffix = strdup(o->stream_suffix)) &&
-                  (a->synthetic_suffix = strdup(o->synthetic_suffix)) && (a->sensors_key = strdup(o->sensors_key)) &&
-                  (a->state_key = strdup(o->state_key)) && (a->dead_key = strdup(o->dead_key)) && (a->once_prefix = strdup(o->once_prefix)) &&
-                  (a->names = neap_sensors_new()) && (a->applied = malloc(APPLIER_DURABLE_MAX * sizeof *a->applied))))
-        err = NEAP_ERR_MEMORY;
-    snprintf(a->store_file, sizeof a->store_file, "%s/store", neap_journal_dir(j));
-    neap_redis_opts r = {.name = "neap-applier", .timeout_ms = o->timeout_ms ? o->timeout_ms : 5000, .self_turn = true};
-    if (!err) r.addr = *o->addr;
-    if (!err) err = neap_redis_open(loop, &r, &a->redis);
-    if (!err && (neap_wake_init(loop, &a->grown, on_grown) || uv_timer_init(loop, &a->tick) || uv_timer_init(loop, &a->gather))) err = NEAP_ERR_IO;
-    if (err) {
-        if (a->redis) neap_redis_close(a->redis);
-        free_applier(a);
-        return err;
-    }
-    a->grown.poll.data = a->tick.data = a->gather.data = a;
-    a->handles = 3;
-    uv_unref((uv_handle_t *)&a->grown.poll);
-    uv_timer_start(&a->tick, on_tick, TICK_MS, 0);
-    uv_unref((uv_handle_t *)&a->tick);
-    uv_unref((uv_handle_t *)&a->gather);
-    if ((err = neap_journal_on_grow(j, wake, a))) { /* somebody else's: it stays theirs */
-        a->stopped = true;
-        neap_redis_close(a->redis);
-        neap_wake_close(&a->grown, on_closed);
-        uv_close((uv_handle_t *)&a->tick, on_closed);
-        uv_close((uv_handle_t *)&a->gather, on_closed);
-        return err;
-    }
-    applier_greet(a);
-    *out = a;
-    return 0;
-}
-
-void neap_applier_get_status(neap_applier *a, neap_applier_status *out) {
-    neap_journal_log logs[64];
-    size_t n = neap_journal_logs(a->j, logs, 64);
-    *out = a->status;
-    out->behind = 0;
-    bool before = true; /* logs up to the present one are applied, or being applied */
-    uint64_t pos = a->flying ? a->flights[a->first_flight].from : a->pos;
-    for (size_t i = 0; i < n && i < 64; i++) {
-        bool present = a->have_log && strcmp(logs[i].uuid, a->uuid) == 0;
-        if (present) out->behind += logs[i].end - pos;
-        else if (!a->have_log || !before) out->behind += logs[i].end - logs[i].first;
-        if (present) before = false;
-    }
+    uv_timer_start(&a->tick, applier_tick, PAUSE_MS, 0);
 }

@@ -7,8 +7,9 @@
    the stored position: it either ran whole or not at all. Readings that Redis will not take (a key of another type) go to the dead-letter
    stream, counted.
 
-   Runs on one loop with a connection of its own; one applier a journal. Not for Redis Cluster: the keys of a step lie on different
-   nodes (the status says so). */
+   On a Redis Cluster a step is one script call for each of its streams, with a position of their own (see applier_cluster.c).
+
+   Runs on one loop with a connection of its own; one applier a journal. */
 #ifndef NEAP_APPLIER_H
 #define NEAP_APPLIER_H
 #include "host/journal.h"
@@ -27,8 +28,9 @@ enum neap_applier_class { NEAP_DURABLE_UNKNOWN, NEAP_DURABLE_ALWAYS, NEAP_DURABL
 
 typedef struct neap_applier_opts {
     const neap_redis_addr *addr;
-    /* Key names: a sensor's stream is prefix + name + suffix. All copied. */
-    const char *stream_prefix, *stream_suffix, *synthetic_suffix;
+    /* Key names: a sensor's stream is prefix + name + suffix. All copied. On a cluster position_suffix, dead_suffix and once_suffix make the names of
+       a sensor's position, of its dead letters, and of its idempotency keys; dead_key and once_prefix are for a single Redis. */
+    const char *stream_prefix, *stream_suffix, *synthetic_suffix, *position_suffix, *dead_suffix, *once_suffix;
     const char *sensors_key, *state_key, *dead_key, *once_prefix;
     uint64_t keep;       /* entries a stream keeps, about (trimmed now and then); 0: all */
     uint32_t once_s;     /* how long an idempotency key is known; 0: 3,600 */

@@ -1,5 +1,5 @@
-/* applier_priv.h: what applier.c (the state machine), applier_step.c (records to one script call) and applier_store.c (knowing the
-   store, letting go of segments) share. */
+/* applier_priv.h: what applier.c (the state machine), applier_life.c (start and stop), applier_step.c (records to one script call),
+   applier_cluster.c (to one a stream) and applier_store.c (knowing the store, letting go of segments) share. */
 #ifndef NEAP_APPLIER_PRIV_H
 #define NEAP_APPLIER_PRIV_H
 #include "host/applier.h"
@@ -19,16 +19,21 @@ enum {
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
-    APPLIER_DURABLE_MAX = 4096
+    APPLIER_DURABLE_MAX = 4096,
+    APPLIER_TICK_MS = 500
 };
 
-extern const char applier_script[];
+extern const char applier_script[], applier_cluster_script[];
 
 typedef struct stream {  /* one Redis stream that this applier has met */
     uint32_t entries;    /* since its last trim */
     uint32_t registered; /* == applier->generation: its sensor's name has been sent */
     uint32_t seen;       /* == step->unit: it is in the unit being built */
     uint32_t group;
+    /* on a cluster, where it has a position of its own: */
+    uint32_t known; /* == applier->generation: what follows is what Redis has */
+    uint32_t log;   /* 1-based in applier->met; 0: no position */
+    uint64_t pos;
 } stream;
 
 typedef struct item { /* one reading: small, as there are tens of thousands */
@@ -45,11 +50,29 @@ typedef struct group { /* the readings of one stream in a unit */
     size_t name_len;
 } group;
 
+typedef struct program { /* arguments of a script, in wire form, and how many */
+    neap_buf text;
+    size_t n;
+} program;
+
+typedef struct part { /* of a step on a cluster: the script call of one stream */
+    uint32_t place;
+    const char *name;
+    size_t name_len;
+    bool synthetic, asks; /* asks: the stream's position is not known */
+    program args;
+} part;
+
 typedef struct step { /* the builder's memory, reused */
-    neap_buf raw;     /* the records' bytes: names and texts point into it */
-    neap_buf args, keys, chunk, wire;
-    size_t argc, keyc;
-    uint32_t *key_of; /* place -> index in KEYS of this step */
+    neap_buf raw;     /* the records' positions and bytes: names and texts point into it */
+    neap_buf keys, chunk, wire;
+    program args, *out; /* out: what is being written: args, or a part's */
+    program names;      /* on a cluster: of sensors, to be registered */
+    part *parts;
+    size_t part_count, part_cap;
+    uint32_t commands; /* in wire */
+    size_t keyc;
+    uint32_t *key_of; /* place -> index in KEYS of this step; on a cluster in parts, 1-based */
     size_t key_cap, key_used;
     uint32_t *used; /* the places in use, to clear key_of */
     size_t used_cap;
@@ -86,15 +109,22 @@ struct neap_applier {
     uv_timer_t tick, gather;
     int handles; /* to be closed before the memory may go */
     bool stopped, greeted, greeting, probing, drain;
-    char *stream_prefix, *stream_suffix, *synthetic_suffix, *sensors_key, *state_key, *dead_key, *once_prefix;
+    char *stream_prefix, *stream_suffix, *synthetic_suffix, *position_suffix, *dead_suffix, *once_suffix, *sensors_key, *state_key, *dead_key,
+        *once_prefix;
     uint64_t keep;
     uint32_t once_s;
     void (*report)(void *ud, enum neap_applier_state state, const char *text);
     void *ud;
     neap_applier_status status;
     char sha[41], store[37];
-    char store_file[4096];
+    bool cluster;
+    uint64_t masters;         /* a sum over the run IDs of a cluster's masters: another one means that one of them is another process */
+    char id[37];              /* the journal's own, which names its positions on a cluster */
+    struct met *met;          /* the logs that streams' positions lie in */
+    uint32_t met_count, here; /* here: the log being applied, 1-based */
+    size_t met_cap;
     bool store_lost; /* since the last start: what is retained is replayed */
+    bool told_lost;  /* on a cluster: a node's loss was told of already, before the greeting */
     char uuid[37];   /* the log being applied */
     bool own, have_log;
     uint64_t pos; /* where the next step starts */
@@ -112,19 +142,35 @@ struct neap_applier {
     applied *applied; /* ring */
     size_t applied_first, applied_count;
     uint64_t saves, last_save, probe_ms; /* probe_ms: when durability was last asked for */
+    char probe_uuid[37];                 /* .. and of which log the position, .. */
+    uint64_t probe_to;                   /* .. which is here at least */
 };
 
 /* applier.c */
 void applier_say(neap_applier *a, enum neap_applier_state s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void applier_pump(neap_applier *a);
+void applier_tick(uv_timer_t *t);    /* every APPLIER_TICK_MS: what waits is begun again, and what Redis has safely is let go of */
 void applier_later(neap_applier *a); /* back to the greeting after a pause */
+void applier_again(neap_applier *a); /* what Redis has is to be asked for again, as soon as no step is under way */
 /* applier_step.c */
 int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings); /* step.wire; *to == from: nothing there */
 void applier_free_step(step *s);
+bool applier_grow(void **p, size_t *cap, size_t need, size_t size); /* an array, by doubling; what is new is zero */
+/* applier_cluster.c */
+enum applier_outcome { APPLIER_DONE, APPLIER_REBUILD, APPLIER_AGAIN, APPLIER_REFUSED };
+bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end); /* the record that ends there is in the stream already */
+int applier_cluster_begin(neap_applier *a);                                      /* a step of the present log is to be built */
+part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic);     /* NULL without memory */
+int applier_cluster_wire(neap_applier *a, uint64_t from, uint64_t to);
+enum applier_outcome applier_cluster_done(neap_applier *a, const flight *f, const neap_reply *r, const neap_reply **refusal);
+int applier_cluster_ask(neap_applier *a, neap_redis_cb cb);                    /* all masters, for .. */
+const neap_reply *applier_cluster_learn(neap_applier *a, const neap_reply *r); /* .. scripts, class, run IDs. NULL, or the error */
+uint64_t applier_cluster_masters(const neap_reply *r, uint32_t stride, uint32_t at, bool *aof_ok); /* from their INFO texts */
 /* applier_store.c */
 void applier_greet(neap_applier *a);
 void applier_applied(neap_applier *a, const char *uuid, uint64_t to);
 void applier_probe(neap_applier *a); /* asks how durable Redis is by now, and releases */
 void applier_distrust(neap_applier *a);
+long long applier_info(const neap_reply *r, const char *name, long long missing);
 bool applier_pick_log(neap_applier *a);
 #endif

@@ -1,7 +1,8 @@
-/* applier_script.c: the applier's server-side half (see applier.h), run by Redis' own Lua 5.1.
-   KEYS: state hash, dead-letter stream, set of sensors, then the streams of this step.
+/* applier_script.c: the applier's server-side half (see applier.h), run by Redis' own Lua 5.1: for a single Redis, and for one stream of a Cluster.
+   KEYS: state hash, dead-letter stream, set of sensors, then the streams of this step. Cluster: the stream's position hash, dead letters, the stream.
    ARGV: log UUID, store UUID, expected position ("" = none stored), new position, prefix and lifetime of idempotency keys, trim length,
-   then a program of
+   then a program. Cluster: the position's field, log UUID, expected value ("?N": any of this log up to N), new value, and the same from there on.
+   The program is made of
      u KEY N          what follows are N readings of a batch with this idempotency key ("" = none)
      r NAME           a sensor's name for the set of sensors
      e M (I t text)*  M times: readings for the stream KEYS[I], as one field (chunk.h); E: the same, and the stream is trimmed
@@ -9,62 +10,77 @@
    first write (out of memory, read-only, disk): then nothing was written and the step may be tried again. */
 #include "host/applier_priv.h"
 
-const char applier_script[] =
-    "local state, dead, sensors = KEYS[1], KEYS[2], KEYS[3]\n"
-    "local uuid, store, from, to, once, ttl, keep = unpack(ARGV, 1, 7)\n"
-    "local known = redis.call('HMGET', state, 'store', uuid)\n"
-    "if known[1] ~= store then return {'store', known[1] or ''} end\n"
+#define SINGLE                                                                                                                                       \
+    "local state, dead, sensors = KEYS[1], KEYS[2], KEYS[3]\n"                                                                                       \
+    "local uuid, store, from, to, once, ttl, keep = unpack(ARGV, 1, 7)\n"                                                                            \
+    "local known = redis.call('HMGET', state, 'store', uuid)\n"                                                                                      \
+    "if known[1] ~= store then return {'store', known[1] or ''} end\n"                                                                               \
     "if (known[2] or '') ~= from then return {'at', known[2] or ''} end\n"
-    "local function wrong(key, want)\n"
-    "  local k = redis.call('TYPE', key).ok\n"
-    "  if k ~= 'none' and k ~= want then return redis.error_reply('NEAP the key ' .. key .. ' should be a ' .. want .. ' but is a ' .. k) end\n"
+
+#define CLUSTER                                                                                                                                      \
+    "local state, dead, sensors = KEYS[1], KEYS[2], nil\n"                                                                                           \
+    "local uuid, log, from, to, once, ttl, keep = unpack(ARGV, 1, 7)\n"                                                                              \
+    "local known = redis.call('HGET', state, uuid) or ''\n"                                                                                          \
+    "if string.sub(from, 1, 1) == '?' then\n"                                                                                                        \
+    "  local before = string.sub(known, 1, 37) == log .. ' ' and string.sub(known, 38) + 0 <= string.sub(from, 2) + 0\n"                             \
+    "  if known ~= '' and not before then return {'at', known} end\n"                                                                                \
+    "elseif known ~= from then\n"                                                                                                                    \
+    "  return {'at', known}\n"                                                                                                                       \
     "end\n"
-    "local no = wrong(dead, 'stream') or wrong(sensors, 'set')\n"
-    "if no then return no end\n"
-    "local pcall, KEYS, ARGV = redis.pcall, KEYS, ARGV\n"
-    "local wrote, skip, applied, twice, lost = false, false, 0, 0, 0\n"
-    "local i, last = 8, #ARGV\n"
-    "local function count(text) return select(2, string.gsub(text, ' ', '')) + 1 end\n"
-    "while i <= last do\n"
-    "  local op, err = ARGV[i], nil\n"
-    "  if op == 'u' then\n"
-    "    local n = ARGV[i + 2] + 0\n"
-    "    skip = false\n"
-    "    if ARGV[i + 1] ~= '' then\n"
-    "      local r = pcall('SET', once .. ARGV[i + 1], '1', 'NX', 'EX', ttl)\n"
-    "      err = type(r) == 'table' and r.err\n"
-    "      if err and not wrote then return redis.error_reply(err) end\n"
-    "      if r then wrote = wrote or not err else skip = true end\n"
-    "    end\n"
-    "    if skip then twice = twice + n else applied = applied + n end\n"
-    "    i = i + 3\n"
-    "  elseif op == 'r' then\n"
-    "    if not skip then\n"
-    "      local r = pcall('SADD', sensors, ARGV[i + 1])\n"
-    "      err = type(r) == 'table' and r.err\n"
-    "      if err and not wrote then return redis.error_reply(err) end\n"
-    "      wrote = wrote or not err\n"
-    "    end\n"
-    "    i = i + 2\n"
-    "  else\n"
-    "    local upto = i + 1 + 3 * ARGV[i + 1]\n"
-    "    for k = skip and upto + 1 or i + 2, upto, 3 do\n"
-    "      local key, time, text, r = KEYS[ARGV[k] + 0], ARGV[k + 1], ARGV[k + 2]\n"
-    "      if op == 'e' then r = pcall('XADD', key, '*', time, text)\n"
-    "      else r = pcall('XADD', key, 'MAXLEN', '~', keep, '*', time, text) end\n"
-    "      err = type(r) == 'table' and r.err\n"
-    "      if not err then\n"
-    "        wrote = true\n"
-    "      elseif wrote or string.find(err, 'WRONGTYPE', 1, true) then\n"
-    "        local n = count(text)\n"
-    "        redis.call('XADD', dead, 'MAXLEN', '~', 100000, '*', 'key', key, 'reason', err, 'readings', time .. ' ' .. text)\n"
-    "        wrote, applied, lost = true, applied - n, lost + n\n"
-    "      else\n"
-    "        return redis.error_reply(err)\n"
-    "      end\n"
-    "    end\n"
-    "    i = upto + 1\n"
-    "  end\n"
-    "end\n"
-    "redis.call('HSET', state, uuid, to)\n"
-    "return {'ok', applied, twice, lost}\n";
+
+#define PROGRAM                                                                                                                                      \
+    "local function wrong(key, want)\n"                                                                                                              \
+    "  local k = redis.call('TYPE', key).ok\n"                                                                                                       \
+    "  if k ~= 'none' and k ~= want then return redis.error_reply('NEAP the key ' .. key .. ' should be a ' .. want .. ' but is a ' .. k) end\n"     \
+    "end\n"                                                                                                                                          \
+    "local no = wrong(dead, 'stream') or sensors and wrong(sensors, 'set')\n"                                                                        \
+    "if no then return no end\n"                                                                                                                     \
+    "local pcall, KEYS, ARGV = redis.pcall, KEYS, ARGV\n"                                                                                            \
+    "local wrote, skip, applied, twice, lost = false, false, 0, 0, 0\n"                                                                              \
+    "local i, last = 8, #ARGV\n"                                                                                                                     \
+    "local function count(text) return select(2, string.gsub(text, ' ', '')) + 1 end\n"                                                              \
+    "while i <= last do\n"                                                                                                                           \
+    "  local op, err = ARGV[i], nil\n"                                                                                                               \
+    "  if op == 'u' then\n"                                                                                                                          \
+    "    local n = ARGV[i + 2] + 0\n"                                                                                                                \
+    "    skip = false\n"                                                                                                                             \
+    "    if ARGV[i + 1] ~= '' then\n"                                                                                                                \
+    "      local r = pcall('SET', once .. ARGV[i + 1], '1', 'NX', 'EX', ttl)\n"                                                                      \
+    "      err = type(r) == 'table' and r.err\n"                                                                                                     \
+    "      if err and not wrote then return redis.error_reply(err) end\n"                                                                            \
+    "      if r then wrote = wrote or not err else skip = true end\n"                                                                                \
+    "    end\n"                                                                                                                                      \
+    "    if skip then twice = twice + n else applied = applied + n end\n"                                                                            \
+    "    i = i + 3\n"                                                                                                                                \
+    "  elseif op == 'r' then\n"                                                                                                                      \
+    "    if not skip then\n"                                                                                                                         \
+    "      local r = pcall('SADD', sensors, ARGV[i + 1])\n"                                                                                          \
+    "      err = type(r) == 'table' and r.err\n"                                                                                                     \
+    "      if err and not wrote then return redis.error_reply(err) end\n"                                                                            \
+    "      wrote = wrote or not err\n"                                                                                                               \
+    "    end\n"                                                                                                                                      \
+    "    i = i + 2\n"                                                                                                                                \
+    "  else\n"                                                                                                                                       \
+    "    local upto = i + 1 + 3 * ARGV[i + 1]\n"                                                                                                     \
+    "    for k = skip and upto + 1 or i + 2, upto, 3 do\n"                                                                                           \
+    "      local key, time, text, r = KEYS[ARGV[k] + 0], ARGV[k + 1], ARGV[k + 2]\n"                                                                 \
+    "      if op == 'e' then r = pcall('XADD', key, '*', time, text)\n"                                                                              \
+    "      else r = pcall('XADD', key, 'MAXLEN', '~', keep, '*', time, text) end\n"                                                                  \
+    "      err = type(r) == 'table' and r.err\n"                                                                                                     \
+    "      if not err then\n"                                                                                                                        \
+    "        wrote = true\n"                                                                                                                         \
+    "      elseif wrote or string.find(err, 'WRONGTYPE', 1, true) then\n"                                                                            \
+    "        local n = count(text)\n"                                                                                                                \
+    "        redis.call('XADD', dead, 'MAXLEN', '~', 100000, '*', 'key', key, 'reason', err, 'readings', time .. ' ' .. text)\n"                     \
+    "        wrote, applied, lost = true, applied - n, lost + n\n"                                                                                   \
+    "      else\n"                                                                                                                                   \
+    "        return redis.error_reply(err)\n"                                                                                                        \
+    "      end\n"                                                                                                                                    \
+    "    end\n"                                                                                                                                      \
+    "    i = upto + 1\n"                                                                                                                             \
+    "  end\n"                                                                                                                                        \
+    "end\n"                                                                                                                                          \
+    "redis.call('HSET', state, uuid, to)\n"                                                                                                          \
+    "return {'ok', applied, twice, lost}\n"
+
+const char applier_script[] = SINGLE PROGRAM, applier_cluster_script[] = CLUSTER PROGRAM;

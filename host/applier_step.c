@@ -5,20 +5,21 @@
 #include "host/err.h"
 #include <stdlib.h>
 
-static bool grow(void **p, size_t *cap, size_t need, size_t size) {
+bool applier_grow(void **p, size_t *cap, size_t need, size_t size) {
     if (need <= *cap) return true;
     size_t n = *cap ? *cap : 64;
     while (n < need) n *= 2;
-    void *q = realloc(*p, n * size);
+    char *q = realloc(*p, n * size);
     if (!q) return false;
+    memset(q + *cap * size, 0, (n - *cap) * size);
     *p = q;
     *cap = n;
     return true;
 }
 
 static int arg(step *s, const char *p, size_t n) {
-    s->argc++;
-    return neap_resp_str(&s->args, p, n);
+    s->out->n++;
+    return neap_resp_str(&s->out->text, p, n);
 }
 
 static int arg_int(step *s, int64_t v) {
@@ -40,20 +41,19 @@ static uint32_t find_stream(neap_applier *a, const neap_record *r) {
     }
     uint32_t place = neap_sensors_find(a->names, name, n);
     if (place) return place;
-    size_t old = a->stream_cap;
     place = neap_sensors_add(a->names, name, n, 0, 0);
-    if (!place || !grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams)) return 0;
-    if (a->stream_cap > old) memset(a->streams + old, 0, (a->stream_cap - old) * sizeof *a->streams);
-    return place;
+    return place && applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams) ? place : 0;
 }
 
-static int add_reading(neap_applier *a, const neap_record *r) {
+/* end: the position behind its record */
+static int add_reading(neap_applier *a, const neap_record *r, uint64_t end) {
     step *s = &a->step;
     uint32_t place = find_stream(a, r);
-    if (!place || !grow((void **)&s->items, &s->item_cap, s->item_count + 1, sizeof *s->items)) return NEAP_ERR_MEMORY;
+    if (place && a->cluster && applier_cluster_has(a, &a->streams[place - 1], end)) return 0;
+    if (!place || !applier_grow((void **)&s->items, &s->item_cap, s->item_count + 1, sizeof *s->items)) return NEAP_ERR_MEMORY;
     stream *st = &a->streams[place - 1];
     if (st->seen != s->unit) {
-        if (!grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
+        if (!applier_grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
         st->seen = s->unit;
         st->group = (uint32_t)s->group_count;
         s->groups[s->group_count++] = (group){.place = place, .name = r->name, .name_len = r->name_len};
@@ -72,15 +72,14 @@ static int add_reading(neap_applier *a, const neap_record *r) {
 /* The place's index in KEYS, where it is put on first sight. 0 without memory. */
 static uint32_t key_index(neap_applier *a, const group *g, bool synthetic) {
     step *s = &a->step;
-    size_t old = s->key_cap;
-    if (!grow((void **)&s->key_of, &s->key_cap, g->place, sizeof *s->key_of)) return 0;
-    if (s->key_cap > old) memset(s->key_of + old, 0, (s->key_cap - old) * sizeof *s->key_of);
+    if (!applier_grow((void **)&s->key_of, &s->key_cap, g->place, sizeof *s->key_of)) return 0;
     uint32_t *k = &s->key_of[g->place - 1];
     if (*k) return *k;
     const char *suffix = synthetic ? a->synthetic_suffix : a->stream_suffix;
     buf_clear(&s->chunk);
     if (buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, g->name, g->name_len) || buf_puts(&s->chunk, suffix)) return 0;
-    if (!grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, s->chunk.data, s->chunk.len)) return 0;
+    if (!applier_grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, s->chunk.data, s->chunk.len))
+        return 0;
     s->used[s->key_used++] = g->place;
     s->keyc++;
     return *k = (uint32_t)s->keyc + 3; /* after the three fixed keys */
@@ -92,7 +91,7 @@ static void close_block(step *s) {
     if (!s->block_op) return;
     s->block_op = 0;
     snprintf(text, sizeof text, "%08u", s->block_count % 100000000);
-    memcpy(s->args.data + s->block_at, text, 8);
+    memcpy(s->out->text.data + s->block_at, text, 8);
 }
 
 /* Entries follow, trimmed or not: opens a block of them, or goes on with the one that is open. */
@@ -102,7 +101,7 @@ static int open_block(step *s, char op) {
     if (arg(s, &op, 1) || arg(s, "00000000", 8)) return NEAP_ERR_MEMORY;
     s->block_op = op;
     s->block_count = 0;
-    s->block_at = s->args.len - 10; /* before its line end */
+    s->block_at = s->out->text.len - 10; /* before its line end */
     return 0;
 }
 
@@ -126,8 +125,34 @@ static int put_entry(neap_applier *a, stream *st, uint32_t k, uint32_t *at) {
     return err;
 }
 
-/* Writes the unit that was collected, and begins the next. */
-static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+static int put_group(neap_applier *a, const group *g, uint32_t k) {
+    int err = 0;
+    for (uint32_t at = g->first; !err && at;) err = put_entry(a, &a->streams[g->place - 1], k, &at);
+    return err;
+}
+
+/* The unit as parts of the streams' own programs. */
+static int flush_parts(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+    step *s = &a->step;
+    int err = 0;
+    for (size_t i = 0; !err && i < s->group_count; i++) {
+        const group *g = &s->groups[i];
+        stream *st = &a->streams[g->place - 1];
+        part *p = applier_cluster_part(a, g, synthetic);
+        if (!p) return NEAP_ERR_MEMORY;
+        s->out = &p->args;
+        err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, g, 3); /* KEYS[3] is the stream */
+        close_block(s);
+        if (err || st->registered == a->generation) continue;
+        st->registered = a->generation;
+        s->out = &s->names;
+        err = arg(s, g->name, g->name_len);
+    }
+    return err;
+}
+
+/* The unit in the one program. */
+static int flush_single(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
     int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)s->item_count) : 0;
     for (size_t i = 0; !err && i < s->group_count; i++) {
@@ -138,12 +163,18 @@ static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool s
         err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
     }
     for (size_t i = 0; !err && i < s->group_count; i++) {
-        group *g = &s->groups[i];
-        uint32_t k = key_index(a, g, synthetic), at = g->first;
+        uint32_t k = key_index(a, &s->groups[i], synthetic);
         if (!k) return NEAP_ERR_MEMORY;
-        while (!err && at) err = put_entry(a, &a->streams[g->place - 1], k, &at);
+        err = put_group(a, &s->groups[i], k);
     }
     close_block(s);
+    return err;
+}
+
+/* Writes the unit that was collected, and begins the next. */
+static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+    step *s = &a->step;
+    int err = (a->cluster ? flush_parts : flush_single)(a, once, once_len, synthetic);
     s->group_count = s->item_count = 0;
     if (++s->unit == 0) s->unit = 1;
     return err ? NEAP_ERR_MEMORY : 0;
@@ -161,7 +192,7 @@ static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
     collect *c = ud;
     neap_record r;
     uint32_t len = (uint32_t)n;
-    if (buf_add(&c->s->raw, &len, 4) || buf_add(&c->s->raw, data, n)) {
+    if (buf_add(&c->s->raw, &end, 8) || buf_add(&c->s->raw, &len, 4) || buf_add(&c->s->raw, data, n)) {
         c->err = NEAP_ERR_MEMORY;
         return 1;
     }
@@ -176,18 +207,21 @@ static int build_program(neap_applier *a) {
     bool synthetic = false; /* of the unit being collected */
     for (const char *p = s->raw.data, *end = p + s->raw.len; !err && p < end;) {
         uint32_t n;
+        uint64_t upto;
         neap_record r;
-        memcpy(&n, p, 4);
-        if (neap_record_open(&r, p + 4, n) == 0) {
+        memcpy(&upto, p, 8);
+        memcpy(&n, p + 8, 4);
+        p += 12;
+        if (neap_record_open(&r, p, n) == 0) {
             bool alone = r.key_len != 0;
             if (alone || r.synthetic != synthetic) err = flush_unit(a, "", 0, synthetic);
             synthetic = r.synthetic;
-            while (!err && neap_record_next(&r)) err = add_reading(a, &r);
+            while (!err && neap_record_next(&r)) err = add_reading(a, &r, upto);
             if (!err && alone) err = flush_unit(a, r.key, r.key_len, synthetic);
         } else {
             a->status.damaged_bytes += n; /* sound on disk, but of a version that we do not know */
         }
-        p += 4 + n;
+        p += n;
     }
     return err ? err : flush_unit(a, "", 0, synthetic);
 }
@@ -196,7 +230,8 @@ static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
     step *s = &a->step;
     char text[24], number[24];
     buf_clear(&s->wire);
-    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->argc) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
+    s->commands = 1;
+    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->args.n) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
               neap_resp_str(&s->wire, a->sha, 40) || neap_resp_int(&s->wire, (int64_t)s->keyc + 3) ||
               neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) || neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) ||
               neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len);
@@ -205,7 +240,8 @@ static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
     int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);
     return err || neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) || neap_resp_str(&s->wire, text, (size_t)n) ||
                    neap_resp_str(&s->wire, number, (size_t)m) || neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) ||
-                   neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) || buf_add(&s->wire, s->args.data, s->args.len)
+                   neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) ||
+                   buf_add(&s->wire, s->args.text.data, s->args.text.len)
                ? NEAP_ERR_MEMORY
                : 0;
 }
@@ -215,13 +251,16 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
     collect c = {.s = s, .to = from};
     uint64_t next = from, before;
     buf_clear(&s->raw);
-    buf_clear(&s->args);
+    buf_clear(&s->args.text);
+    buf_clear(&s->names.text);
     buf_clear(&s->keys);
     for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
     s->block_op = 0;
-    s->argc = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
+    s->out = &s->args;
+    s->args.n = s->names.n = s->part_count = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
     if (++s->unit == 0) s->unit = 1;
-    int err;
+    int err = a->cluster ? applier_cluster_begin(a) : 0;
+    if (err) return err;
     do {
         uint64_t skipped;
         before = next;
@@ -230,7 +269,7 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
         if (!err) err = c.err;
     } while (!err && next > before && next - from < APPLIER_STEP_BYTES && c.readings < APPLIER_STEP_READINGS);
     if (!err) err = build_program(a);
-    if (!err) err = put_wire(a, from, next);
+    if (!err) err = (a->cluster ? applier_cluster_wire : put_wire)(a, from, next);
     *to = next;
     *readings = s->readings;
     return err;
@@ -238,7 +277,10 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
 
 void applier_free_step(step *s) {
     buf_free(&s->raw);
-    buf_free(&s->args);
+    buf_free(&s->args.text);
+    buf_free(&s->names.text);
+    for (size_t i = 0; i < s->part_cap; i++) buf_free(&s->parts[i].args.text);
+    free(s->parts);
     buf_free(&s->keys);
     buf_free(&s->chunk);
     buf_free(&s->wire);

@@ -15,8 +15,8 @@ static int command(neap_buf *b, int argc, const char *const *argv) {
 }
 #define COMMAND(b, ...) command(b, (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)), (const char *const[]){__VA_ARGS__})
 
-static int send_batch(neap_applier *a, neap_buf *b, uint32_t count, neap_redis_cb cb) {
-    neap_redis_req q = {.bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH, .cb = cb, .ud = a};
+static int send_batch(neap_applier *a, neap_buf *b, uint32_t count, uint32_t flags, neap_redis_cb cb) {
+    neap_redis_req q = {.bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH | flags, .cb = cb, .ud = a};
     int err = neap_redis_send(a->redis, &q);
     buf_free(b);
     return err;
@@ -30,7 +30,7 @@ static const neap_reply *item_of(const neap_reply *r, uint32_t i) {
 static bool is_text(const neap_reply *r) { return r->type == NEAP_REPLY_STRING || r->type == NEAP_REPLY_STATUS; }
 
 /* The value of a line "name:value" of INFO as a number, or `missing`. */
-static long long info(const neap_reply *r, const char *name, long long missing) {
+long long applier_info(const neap_reply *r, const char *name, long long missing) {
     if (!is_text(r)) return missing;
     size_t n = strlen(name);
     for (const char *p = r->str; (p = strstr(p, name)); p += n)
@@ -54,30 +54,36 @@ static void new_uuid(char out[37]) {
     }
 }
 
-/* ---- the store's UUID, as it was last seen, beside the journal --------------------------------------------------------------- */
+/* ---- UUIDs beside the journal: the store's, as it was last seen, and the journal's own ----------------------------------------- */
 
-static bool load_store(const neap_applier *a, char out[37]) {
-    int fd = open(a->store_file, O_RDONLY | O_CLOEXEC);
+static bool load(const neap_applier *a, const char *file, char out[37]) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", neap_journal_dir(a->j), file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, out, 36);
     if (fd >= 0) close(fd);
     out[n == 36 ? 36 : 0] = 0;
     return n == 36;
 }
 
-static bool save_store(const neap_applier *a) {
-    char tmp[4200];
-    snprintf(tmp, sizeof tmp, "%s.new", a->store_file);
+/* False, and told: it cannot be written. */
+static bool save(neap_applier *a, const char *file, const char *uuid) {
+    char path[4096], tmp[4100];
+    snprintf(path, sizeof path, "%s/%s", neap_journal_dir(a->j), file);
+    snprintf(tmp, sizeof tmp, "%s.new", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, a->store, 36) == 36 && fsync(fd) == 0;
+    bool ok = fd >= 0 && write(fd, uuid, 36) == 36 && fsync(fd) == 0;
     if (fd >= 0) close(fd);
-    return ok && rename(tmp, a->store_file) == 0;
+    ok = ok && rename(tmp, path) == 0;
+    if (!ok && !a->stopped) applier_say(a, NEAP_APPLIER_AWAY, "cannot write %s", path);
+    return ok;
 }
 
 /* ---- greeting: who is there? ------------------------------------------------------------------------------------------------ */
 
 static void learn_class(neap_applier *a, const neap_reply *aof, const neap_reply *fsync_mode, const neap_reply *save, const neap_reply *persistence) {
     const neap_reply *on = item_of(aof, 1), *mode = item_of(fsync_mode, 1), *rdb = item_of(save, 1);
-    bool aof_on = is_text(on) ? strcmp(on->str, "yes") == 0 : info(persistence, "aof_enabled", 0) == 1;
+    bool aof_on = is_text(on) ? strcmp(on->str, "yes") == 0 : applier_info(persistence, "aof_enabled", 0) == 1;
     enum neap_applier_class c;
     if (aof_on && is_text(mode) && strcmp(mode->str, "always") == 0) c = NEAP_DURABLE_ALWAYS;
     else if (aof_on && is_text(mode) && strcmp(mode->str, "no") == 0) c = NEAP_DURABLE_NONE; /* the kernel decides when */
@@ -85,7 +91,7 @@ static void learn_class(neap_applier *a, const neap_reply *aof, const neap_reply
     else if (is_text(rdb)) c = rdb->len ? NEAP_DURABLE_RDB : NEAP_DURABLE_NONE;
     else c = NEAP_DURABLE_UNKNOWN;
     a->status.durability = c;
-    a->last_save = (uint64_t)info(persistence, "rdb_last_save_time", 0);
+    a->last_save = (uint64_t)applier_info(persistence, "rdb_last_save_time", 0);
 }
 
 static void on_claimed(void *ud, int status, neap_reply *r);
@@ -99,11 +105,11 @@ static void claim_store(neap_applier *a) {
     uint32_t count = 2;
     new_uuid(fresh);
     int err = COMMAND(&b, "HSETNX", a->state_key, "store", fresh) || COMMAND(&b, "HGET", a->state_key, "store");
-    for (size_t i = 0; !err && a->store_lost && i < n && i < 64; i++, count++) {
+    for (size_t i = 0; !err && a->store_lost && !a->cluster && i < n && i < 64; i++, count++) {
         snprintf(text, sizeof text, "%llu", (unsigned long long)logs[i].first);
         err = COMMAND(&b, "HSETNX", a->state_key, logs[i].uuid, text);
     }
-    if (err || send_batch(a, &b, count, on_claimed)) {
+    if (err || send_batch(a, &b, count, 0, on_claimed)) {
         buf_free(&b);
         a->greeting = false;
         applier_later(a);
@@ -117,8 +123,7 @@ static void on_claimed(void *ud, int status, neap_reply *r) {
     if (ok) {
         memcpy(a->store, id->str, 37);
         memcpy(a->status.store, id->str, 37);
-        ok = save_store(a);
-        if (!ok && !a->stopped) applier_say(a, NEAP_APPLIER_AWAY, "cannot write %s", a->store_file);
+        ok = save(a, "store", a->store);
     } else if (!a->stopped) {
         applier_say(a, NEAP_APPLIER_AWAY, "%s", r && r->type == NEAP_REPLY_ERROR ? r->str : "Redis refuses to keep the store's identity");
     }
@@ -128,6 +133,27 @@ static void on_claimed(void *ud, int status, neap_reply *r) {
     a->greeted = ok;
     if (ok) applier_pump(a);
     else applier_later(a);
+}
+
+/* Of a cluster: what all its masters say. */
+static void on_masters(void *ud, int status, neap_reply *r) {
+    neap_applier *a = ud;
+    if (!a->stopped) {
+        const neap_reply *bad = status == 0 && r ? applier_cluster_learn(a, r) : r;
+        bool ok = !status && !bad;
+        if (!ok) applier_say(a, NEAP_APPLIER_AWAY, "%s", bad && bad->type == NEAP_REPLY_ERROR ? bad->str : neap_err_kind(status));
+        if (ok && !load(a, "id", a->id)) {
+            new_uuid(a->id);
+            ok = save(a, "id", a->id);
+        }
+        if (ok) {
+            claim_store(a);
+        } else {
+            a->greeting = false;
+            applier_later(a);
+        }
+    }
+    neap_reply_free(r);
 }
 
 static void on_greeting(void *ud, int status, neap_reply *r) {
@@ -142,26 +168,27 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
     else if (id->type == NEAP_REPLY_ERROR) bad = id;
     enum neap_applier_state s =
         bad == id && id->type == NEAP_REPLY_ERROR && strncmp(id->str, "WRONGTYPE", 9) == 0 ? NEAP_APPLIER_STOPPED : NEAP_APPLIER_AWAY;
-    if (info(cluster, "cluster_enabled", 0) == 1) {
-        applier_say(a, NEAP_APPLIER_STOPPED, "the journal cannot be applied to a Redis Cluster: its position and the streams lie on different nodes");
-    } else if (status || bad || !is_text(sha) || sha->len != 40) {
+    a->cluster = applier_info(cluster, "cluster_enabled", 0) == 1;
+    if (status || bad || !is_text(sha) || sha->len != 40) {
         applier_say(a, s, "%s", bad ? bad->str : "Redis did not answer the greeting");
     } else {
         char known[37];
-        bool had = load_store(a, known);
+        bool had = load(a, "store", known);
         memcpy(a->sha, sha->str, 41);
         learn_class(a, item_of(r, 2), item_of(r, 3), item_of(r, 4), item_of(r, 5));
         a->store_lost = had && !(is_text(id) && strcmp(id->str, known) == 0);
-        if (a->store_lost) {
+        if (a->store_lost && !a->told_lost) {
             a->status.replays++;
             a->generation++;
             applier_say(a, a->status.state,
                         is_text(id) ? "this is another store than before: what the journal retains is applied to it from the start"
                                     : "the store has lost its identity, and with it its data: what the journal retains is applied again");
         }
+        a->told_lost = false;
         neap_reply_free(r);
-        claim_store(a);
-        return;
+        if (!a->cluster) claim_store(a);
+        if (!a->cluster || applier_cluster_ask(a, on_masters) == 0) return;
+        r = NULL;
     }
     neap_reply_free(r);
     a->greeting = false;
@@ -177,7 +204,7 @@ void applier_greet(neap_applier *a) {
     int err = COMMAND(&b, "SCRIPT", "LOAD", applier_script) || COMMAND(&b, "HGET", a->state_key, "store") ||
               COMMAND(&b, "CONFIG", "GET", "appendonly") || COMMAND(&b, "CONFIG", "GET", "appendfsync") || COMMAND(&b, "CONFIG", "GET", "save") ||
               COMMAND(&b, "INFO", "persistence") || COMMAND(&b, "INFO", "cluster");
-    if (err || send_batch(a, &b, 7, on_greeting)) {
+    if (err || send_batch(a, &b, 7, 0, on_greeting)) {
         buf_free(&b);
         a->greeting = false;
         applier_later(a);
@@ -240,31 +267,40 @@ void applier_applied(neap_applier *a, const char *uuid, uint64_t to) {
     while (a->status.durability == NEAP_DURABLE_ALWAYS && a->applied_count) release_first(a);
 }
 
+/* position: what Redis has of the log that was asked for */
+static void release_durable(neap_applier *a, bool aof_ok, uint64_t position) {
+    while (a->applied_count) {
+        const applied *e = &a->applied[a->applied_first];
+        neap_journal_stats s;
+        neap_journal_get_stats(a->j, &s);
+        enum neap_applier_class c = a->status.durability;
+        bool go = c == NEAP_DURABLE_ALWAYS;
+        if (c == NEAP_DURABLE_EVERYSEC) go = aof_ok && e->at_ms + 3000 <= a->probe_ms;
+        /* a save that was running when the step was applied does not have it, the one after that does */
+        if (c == NEAP_DURABLE_RDB) go = a->saves >= e->saves + 2;
+        if (c == NEAP_DURABLE_NONE || c == NEAP_DURABLE_UNKNOWN) go = s.retained > s.max_bytes / 4 * 3;
+        if (!go || (!a->cluster && (strcmp(e->uuid, a->probe_uuid) != 0 || e->to > position))) break;
+        release_first(a);
+    }
+}
+
 static void on_probe(void *ud, int status, neap_reply *r) {
     neap_applier *a = ud;
     const neap_reply *text = item_of(r, 0);
-    if (!a->stopped) {
-        a->probing = false;
-        uint64_t save = (uint64_t)info(text, "rdb_last_save_time", 0), asked = a->probe_ms;
-        if (status == 0 && save && save != a->last_save) {
+    a->probing = false;
+    if (!a->stopped && a->greeted && status == 0) {
+        uint64_t save = (uint64_t)applier_info(text, "rdb_last_save_time", 0), masters = 0;
+        bool aof_ok = applier_info(text, "aof_last_write_status", 0) == 1;
+        if (a->cluster) masters = applier_cluster_masters(r, 1, 0, &aof_ok);
+        if (save && save != a->last_save) {
             a->last_save = save;
             a->saves++;
         }
-        bool aof_ok = status == 0 && info(text, "aof_last_write_status", 0) == 1;
-        if (status == 0) a->status.unsaved = a->status.durability == NEAP_DURABLE_EVERYSEC && !aof_ok;
-        while (status == 0 && a->applied_count) {
-            const applied *e = &a->applied[a->applied_first];
-            neap_journal_stats s;
-            neap_journal_get_stats(a->j, &s);
-            enum neap_applier_class c = a->status.durability;
-            bool go = c == NEAP_DURABLE_ALWAYS;
-            if (c == NEAP_DURABLE_EVERYSEC) go = aof_ok && e->at_ms + 3000 <= asked;
-            /* a save that was running when the step was applied does not have it, the one after that does */
-            if (c == NEAP_DURABLE_RDB) go = a->saves >= e->saves + 2;
-            if (c == NEAP_DURABLE_NONE || c == NEAP_DURABLE_UNKNOWN) go = s.retained > s.max_bytes / 4 * 3;
-            if (!go) break;
-            release_first(a);
-        }
+        a->status.unsaved = a->status.durability == NEAP_DURABLE_EVERYSEC && !aof_ok;
+        /* Does Redis still have what it had? A crash may have taken it back while nothing else was written. */
+        uint64_t position = is_text(item_of(r, 1)) ? strtoull(item_of(r, 1)->str, NULL, 10) : 0;
+        if (a->cluster ? masters == a->masters : position >= a->probe_to) release_durable(a, aof_ok, position);
+        else applier_again(a);
     }
     neap_reply_free(r);
 }
@@ -274,7 +310,11 @@ void applier_probe(neap_applier *a) {
     if (a->probing || !a->applied_count) return;
     a->probing = true;
     a->probe_ms = uv_now(a->loop); /* what was applied 3 s before the question was asked */
-    if (COMMAND(&b, "INFO", "persistence") || send_batch(a, &b, 1, on_probe)) {
+    memcpy(a->probe_uuid, a->applied[a->applied_first].uuid, 37);
+    a->probe_to = a->applied[a->applied_first].to;
+    bool whole = a->cluster;
+    int err = whole ? COMMAND(&b, "INFO") : COMMAND(&b, "INFO", "persistence") || COMMAND(&b, "HGET", a->state_key, a->probe_uuid);
+    if (err || send_batch(a, &b, whole ? 1 : 2, whole ? NEAP_REDIS_MASTERS : 0, on_probe)) {
         buf_free(&b);
         a->probing = false;
     }

@@ -87,8 +87,9 @@ void neap_redis_get_stats(const neap_redis *r, neap_redis_stats *out);
 typedef void (*neap_redis_cb)(void *ud, int status, neap_reply *reply);
 
 enum {
-    NEAP_REDIS_RETRY = 1, /* idempotent: send again on a new connection */
-    NEAP_REDIS_BATCH = 2  /* the reply is an array with one item for each command, errors inside; status 0 */
+    NEAP_REDIS_RETRY = 1,  /* idempotent: send again on a new connection */
+    NEAP_REDIS_BATCH = 2,  /* the reply is an array with one item for each command, errors inside; status 0 */
+    NEAP_REDIS_MASTERS = 4 /* with BATCH, on a Redis Cluster: the whole batch to each master that has slots; one master's answers after another's */
 };
 
 typedef struct neap_redis_req {

@@ -2,13 +2,11 @@
    it learns which node has which slots (CLUSTER SLOTS), keeps one client a master, sends each command where its first key lives, and follows MOVED
    and ASK. Callers see no difference, except that the keys of one command or transaction must share a slot ({tag} in their names), and that commands
    without a key (SCAN, DBSIZE, FLUSHALL) reach one node only. Pipelines are split by node and put together again. */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include "host/redis_priv.h"
 
-enum { SLOTS = 16384, NODES_MAX = 1024, HOPS_MAX = 5, REFRESH_MS = 100 };
+enum { SLOTS = REDIS_SLOTS, NODES_MAX = 1024, HOPS_MAX = 5, REFRESH_MS = 100 };
 
 struct redis_cluster {
     neap_redis *front;
@@ -18,84 +16,6 @@ struct redis_cluster {
     bool refreshing;
     uint64_t refreshed;
 };
-
-/* ---- which slot ---------------------------------------------------------------------------------------------------- */
-
-/* CRC-16/XMODEM: polynomial 0x1021, from 0, four bits at a time. */
-static uint16_t crc16(const char *s, size_t n) {
-    static const uint16_t t[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
-                                   0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
-    uint16_t c = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint8_t b = (uint8_t)s[i];
-        c = (uint16_t)(c << 4) ^ t[(c >> 12) ^ (b >> 4)];
-        c = (uint16_t)(c << 4) ^ t[(c >> 12) ^ (b & 15)];
-    }
-    return c;
-}
-
-int redis_key_slot(const char *key, size_t len) {
-    const char *open = memchr(key, '{', len);
-    if (open) {
-        const char *close = memchr(open, '}', len - (size_t)(open - key));
-        if (close && close > open + 1) return crc16(open + 1, (size_t)(close - open - 1)) % SLOTS;
-    }
-    return crc16(key, len) % SLOTS;
-}
-
-struct arg {
-    const char *s;
-    size_t len;
-};
-
-/* Reads "*argc" and up to max arguments of the command at p; returns the byte after the whole command. The bytes are ours: well-formed. */
-static const char *parse(const char *p, struct arg *args, int max, int *argc) {
-    *argc = atoi(p + 1);
-    p = strchr(p, '\n') + 1;
-    for (int i = 0; i < *argc; i++) {
-        size_t len = strtoul(p + 1, NULL, 10);
-        p = strchr(p, '\n') + 1;
-        if (i < max) args[i] = (struct arg){p, len};
-        p += len + 2;
-    }
-    return p;
-}
-
-static bool is(struct arg a, const char *words) { /* "FOO BAR": is a one of them? */
-    for (const char *w = words; *w;) {
-        size_t n = strcspn(w, " ");
-        if (n == a.len && !strncasecmp(w, a.s, n)) return true;
-        w += n + (w[n] == ' ');
-    }
-    return false;
-}
-
-/* The slot of a command's first key; -1: it has none. */
-static int slot_of(const char *bytes, const char **after) {
-    enum { MAX = 24 };
-    struct arg a[MAX];
-    int argc, key = 1;
-    const char *end = parse(bytes, a, MAX, &argc);
-    if (after) *after = end;
-    if (is(a[0], "PING ECHO INFO CONFIG CLIENT CLUSTER COMMAND DBSIZE FLUSHALL FLUSHDB KEYS SCAN RANDOMKEY SCRIPT TIME PUBLISH PUBSUB WAIT LASTSAVE "
-                 "SAVE BGSAVE "
-                 "BGREWRITEAOF SHUTDOWN SLOWLOG LATENCY ACL AUTH SELECT HELLO RESET QUIT MULTI EXEC DISCARD UNWATCH ASKING READONLY READWRITE "
-                 "FUNCTION MODULE ROLE "
-                 "DEBUG LOLWUT FAILOVER REPLICAOF"))
-        return -1;
-    if (is(a[0], "EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO")) {
-        if (argc < 4 || (a[2].len == 1 && *a[2].s == '0')) return -1;
-        key = 3;
-    } else if (is(a[0], "XREAD XREADGROUP")) {
-        for (int i = 1; i < argc && i < MAX; i++)
-            if (is(a[i], "STREAMS")) key = i + 1;
-    } else if (is(a[0], "XGROUP XINFO OBJECT MEMORY BITOP ZUNION ZINTER ZDIFF SINTERCARD ZINTERCARD LMPOP ZMPOP")) {
-        key = 2;
-    } else if (is(a[0], "BLMPOP BZMPOP")) {
-        key = 3;
-    }
-    return key < argc && key < MAX ? redis_key_slot(a[key].s, a[key].len) : -1;
-}
 
 /* ---- nodes --------------------------------------------------------------------------------------------------------- */
 
@@ -168,7 +88,7 @@ static void reroute(neap_redis *front) {
         neap_redis *r = c->node[i];
         for (struct request *q = r->queue.head, *next; q; q = next) {
             next = q->next;
-            int slot = slot_of(q->bytes, NULL);
+            int slot = redis_command_slot(q->bytes, NULL);
             neap_redis *to = node_of(front, slot);
             if (slot < 0 || to == r) continue;
             redis_list_remove(&r->queue, q);
@@ -369,10 +289,9 @@ static void part_done(struct hop *h, int status, neap_reply *reply) {
     for (uint32_t i = 0; i < h->count; i++) {
         const neap_reply *n = whole ? &reply->item[i] : reply;
         const char *end = at;
-        int argc;
         bool ask;
         struct hop *again = NULL;
-        if (whole) end = parse(at, NULL, 0, &argc);
+        if (whole) redis_command_slot(at, &end);
         neap_redis *to = whole && p->front->state != NEAP_REDIS_CLOSED ? redirected(p->front, n, &ask) : NULL;
         if (to) again = hop_new(p->front, at, (size_t)(end - at), 1, 0, h->deadline);
         if (again) {
@@ -408,42 +327,78 @@ static void part_done(struct hop *h, int status, neap_reply *reply) {
     }
 }
 
-/* Starts one part for each node that has keys of the batch. A part that cannot start leaves an error in the place of each of its replies. */
-static int split_into(struct hop *p, neap_buf *bytes, uint32_t *count, uint32_t *node, int nodes) {
+/* An array of so many replies, each an error until the proper one comes. */
+static int make_room(struct hop *p, uint32_t replies) {
     static const char text[] = "ERR the cluster's node cannot take the command now";
+    p->all = neap_reply_new((size_t)replies * sizeof(neap_reply));
+    if (!p->all || neap_reply_set_array(p->all, p->all, replies)) return NEAP_ERR_MEMORY;
+    for (uint32_t i = 0; i < replies; i++) p->all->item[i] = (neap_reply){.type = NEAP_REPLY_ERROR, .str = text, .len = sizeof text - 1};
+    return 0;
+}
+
+/* Starts a part of p at a node, if that can be; `place` is taken over. */
+static void start_part(struct hop *p, neap_redis *to, const char *bytes, size_t len, uint32_t count, uint32_t *place) {
+    struct hop *h = hop_new(p->front, bytes, len, count, NEAP_REDIS_BATCH, p->deadline);
+    if (!h) {
+        free(place);
+        return;
+    }
+    h->place = place;
+    h->parent = p;
+    if (forward(h, to)) hop_free(h);
+    else p->parts++;
+}
+
+/* One part for each node that has keys of the batch. */
+static int split_into(struct hop *p, neap_buf *bytes, uint32_t *count, uint32_t *node, int nodes) {
     struct redis_cluster *c = p->front->cluster;
     const char *at = p->bytes, *end;
     for (uint32_t i = 0; i < p->count; i++, at = end) {
-        int slot = slot_of(at, &end);
+        int slot = redis_command_slot(at, &end);
         node[i] = slot >= 0 ? c->owner[slot] : 0;
         count[node[i]]++;
         if (buf_add(&bytes[node[i]], at, (size_t)(end - at))) return NEAP_ERR_MEMORY;
     }
     for (int k = 0; k < nodes; k++) {
+        uint32_t *place = count[k] ? malloc(count[k] * sizeof *place) : NULL, n = 0;
         if (!count[k]) continue;
-        struct hop *h = hop_new(p->front, bytes[k].data, bytes[k].len, count[k], NEAP_REDIS_BATCH, p->deadline);
-        uint32_t *place = h ? malloc(count[k] * sizeof *place) : NULL;
-        for (uint32_t i = 0, n = 0; i < p->count; i++) {
-            if (node[i] != (uint32_t)k) continue;
-            if (place) place[n++] = i;
-            p->all->item[i] = (neap_reply){.type = NEAP_REPLY_ERROR, .str = text, .len = sizeof text - 1}; /* until its reply comes */
-        }
-        if (h) {
-            h->place = place;
-            h->parent = p;
-        }
-        if (place && !forward(h, k ? c->node[k - 1] : node_of(p->front, -1))) p->parts++;
-        else if (h) hop_free(h);
+        if (!place) return p->parts ? 0 : NEAP_ERR_MEMORY;
+        for (uint32_t i = 0; i < p->count; i++)
+            if (node[i] == (uint32_t)k) place[n++] = i;
+        start_part(p, k ? c->node[k - 1] : node_of(p->front, -1), bytes[k].data, bytes[k].len, n, place);
     }
     return p->parts ? 0 : NEAP_ERR_CONNECTION;
+}
+
+/* The same batch to each master that has slots. */
+static int to_masters(struct hop *p) {
+    struct redis_cluster *c = p->front->cluster;
+    bool owns[NODES_MAX] = {0};
+    uint32_t masters = 0;
+    for (int s = 0; s < SLOTS; s++) {
+        if (!c->owner[s] || owns[c->owner[s] - 1]) continue;
+        owns[c->owner[s] - 1] = true;
+        masters++;
+    }
+    int e = !masters ? NEAP_ERR_CONNECTION : make_room(p, masters * p->count);
+    for (uint32_t k = 0, n = 0; !e && n < masters; k++) {
+        if (!owns[k]) continue;
+        uint32_t *place = malloc(p->count * sizeof *place);
+        for (uint32_t i = 0; place && i < p->count; i++) place[i] = n * p->count + i;
+        if (place) start_part(p, c->node[k], p->bytes, p->len, p->count, place);
+        else e = p->parts ? 0 : NEAP_ERR_MEMORY;
+        n++;
+    }
+    if (!e && !p->parts) e = NEAP_ERR_CONNECTION;
+    if (e) neap_reply_free(p->all);
+    return e;
 }
 
 static int split(struct hop *p) {
     int nodes = p->front->cluster->n + 1, e = NEAP_ERR_MEMORY;
     neap_buf *bytes = calloc((size_t)nodes, sizeof *bytes);
     uint32_t *count = calloc((size_t)nodes, sizeof *count), *node = malloc(p->count * sizeof *node);
-    p->all = neap_reply_new((size_t)p->count * sizeof(neap_reply));
-    if (bytes && count && node && p->all && !neap_reply_set_array(p->all, p->all, p->count)) e = split_into(p, bytes, count, node, nodes);
+    if (bytes && count && node && !make_room(p, p->count)) e = split_into(p, bytes, count, node, nodes);
     if (e) neap_reply_free(p->all);
     for (int k = 0; k < nodes && bytes; k++) buf_free(&bytes[k]);
     free(bytes);
@@ -459,13 +414,13 @@ int redis_cluster_send(neap_redis *front, const neap_redis_req *req) {
     h->cb = req->cb;
     h->ud = req->ud;
     h->sink = req->sink;
-    int slot = slot_of(h->bytes, NULL), e;
+    int slot = redis_command_slot(h->bytes, NULL), e;
     bool batch = req->flags & NEAP_REDIS_BATCH, transaction = batch && !strncmp(h->bytes, "*1\r\n$5\r\nMULTI\r\n", 15);
     if (batch && !transaction) {
-        e = split(h);
+        e = req->flags & NEAP_REDIS_MASTERS ? to_masters(h) : split(h);
     } else {
         const char *at = h->bytes, *end = h->bytes + h->len;
-        while (transaction && slot < 0 && at < end) slot = slot_of(at, &at);
+        while (transaction && slot < 0 && at < end) slot = redis_command_slot(at, &at);
         e = forward(h, node_of(front, slot));
     }
     if (e) hop_free(h);

@@ -76,7 +76,9 @@ void redis_arm(neap_redis *r, uint64_t deadline);
 bool redis_begin_reply(neap_reply_builder *b);
 
 /* ---- redis_cluster.c */
+enum { REDIS_SLOTS = 16384 };
 int redis_key_slot(const char *key, size_t len);
+int redis_command_slot(const char *bytes, const char **after);       /* of its first key; -1: it has none. *after: the byte behind it; may be NULL */
 int redis_cluster_begin(neap_redis *front, const neap_reply *slots); /* CLUSTER SLOTS' answer; 0 or NEAP_ERR_MEMORY */
 int redis_cluster_send(neap_redis *front, const neap_redis_req *req);
 bool redis_cluster_turn(neap_redis *front);

@@ -4,25 +4,14 @@ local server = require "spec.redis_server"
 local task = require "neap.task"
 
 describe("neap.redis on a cluster", function()
-    local nodes, r = {}, nil
+    local nodes, r
     setup(function()
-        for i = 1, 3 do nodes[i] = server.start {args = {"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}} end
-        for i, node in ipairs(nodes) do
-            node.own = redis.connect(node.tcp)
-            node.own:cluster("addslotsrange", (i - 1) * 5461, i == 3 and 16383 or i * 5461 - 1)
-            if i > 1 then node.own:cluster("meet", "127.0.0.1", nodes[1].port) end
-        end
-        for _, node in ipairs(nodes) do
-            server.eventually(function() return node.own:cluster_info():find "cluster_state:ok" and #node.own:cluster_slots() == 3 end, 20)
-        end
-        r = redis.connect(nodes[1].tcp)
+        nodes = server.cluster()
+        r = redis.connect(nodes.url)
     end)
     teardown(function()
-        if r then r:close() end
-        for _, node in ipairs(nodes) do
-            if node.own then node.own:close() end
-            node:stop()
-        end
+        r:close()
+        nodes:stop()
     end)
 
     it("finds keys wherever they are, in commands and pipelines", function()

@@ -1,4 +1,5 @@
 -- A plain redis-server for specs, in a temporary directory: server.start{password=} -> {url, socket, port, process}; s:kill(), s:start_again(), s:stop().
+-- server.cluster(args) -> {three of them that share the slots, url=}; c:stop().
 local process = require "neap.process"
 local redis = require "neap.redis"
 local task = require "neap.task"
@@ -72,6 +73,35 @@ function server:stop()
     self.process:kill "KILL"
     self.process:wait()
     os.execute("rm -rf " .. self.dir)
+end
+
+local cluster = {}
+cluster.__index = cluster
+
+--- Three masters with a third of the slots each, `args` on their command lines. Each has a client of its own as node.own.
+function server.cluster(args)
+    local self = setmetatable({}, cluster)
+    for i = 1, 3 do
+        local words = {"--cluster-enabled", "yes", "--cluster-node-timeout", "1000"}
+        local node = server.start {args = table.move(args or {}, 1, #(args or {}), #words + 1, words)}
+        self[i] = node
+        node.own = redis.connect(node.tcp)
+        node.own:cluster("addslotsrange", (i - 1) * 5461, i == 3 and 16383 or i * 5461 - 1)
+        if i > 1 then node.own:cluster("meet", "127.0.0.1", self[1].port) end
+    end
+    for i = 1, 3 do
+        local own = self[i].own
+        server.eventually(function() return own:cluster_info():find "cluster_state:ok" and #own:cluster_slots() == 3 end, 20)
+    end
+    self.url = self[1].tcp
+    return self
+end
+
+function cluster:stop()
+    for _, node in ipairs(self) do
+        node.own:close()
+        node:stop()
+    end
 end
 
 return server

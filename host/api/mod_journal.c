@@ -245,12 +245,13 @@ static const char *str_field(lua_State *L, int idx, const char *name) {
     return lua_tostring(L, -1); /* left on the stack: alive until the call ends */
 }
 
-/* j:apply{redis=URL, stream_prefix=, stream_suffix=, synthetic_suffix=, sensors_key=, state_key=, dead_key=, once_prefix=, keep=, once=, timeout=} */
+/* j:apply{redis=URL, stream_prefix=, stream_suffix=, synthetic_suffix=, position_suffix=, dead_suffix=, once_suffix=, sensors_key=, state_key=,
+   dead_key=, once_prefix=, keep=, once=, timeout=} */
 static int journal_m_apply(lua_State *L) {
     ujournal *u = check_open(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     if (u->a) return luaL_error(L, "journal.apply: this journal is being applied already");
-    luaL_checkstack(L, 12, NULL);
+    luaL_checkstack(L, 16, NULL);
     neap_applier_opts o = {.keep = (uint64_t)int_field(L, 2, "keep"), .once_s = (uint32_t)int_field(L, 2, "once")};
     lua_getfield(L, 2, "timeout");
     o.timeout_ms = (uint32_t)(luaL_optnumber(L, -1, 5) * 1000);
@@ -258,6 +259,9 @@ static int journal_m_apply(lua_State *L) {
     o.stream_prefix = str_field(L, 2, "stream_prefix");
     o.stream_suffix = str_field(L, 2, "stream_suffix");
     o.synthetic_suffix = str_field(L, 2, "synthetic_suffix");
+    o.position_suffix = str_field(L, 2, "position_suffix");
+    o.dead_suffix = str_field(L, 2, "dead_suffix");
+    o.once_suffix = str_field(L, 2, "once_suffix");
     o.sensors_key = str_field(L, 2, "sensors_key");
     o.state_key = str_field(L, 2, "state_key");
     o.dead_key = str_field(L, 2, "dead_key");

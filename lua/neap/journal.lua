@@ -199,20 +199,10 @@ function journal.news(j, fn)
     end
 end
 
---- On a Redis Cluster the position and the streams lie on different nodes, so no script can write them together.
-local function clustered(redis)
-    local ok, text = pcall(redis.raw, redis, "INFO", "cluster")
-    return ok and text:find("cluster_enabled:1", 1, true) ~= nil
-end
-
 --- Makes a server's session durable: its store writes through the journal in the data directory. One worker applies it.
 ---@param here neap.Session
 ---@param opts {apply?: boolean, max_bytes?: integer, max_age?: number, loose?: boolean}
 function journal.join(here, opts)
-    if not here.private and clustered(here.redis) then
-        if opts.apply then log.warn "a Redis Cluster: readings go straight to it, without the journal; a 2xx is worth what the cluster's AOF is" end
-        return
-    end
     here.journal = journal.open {dir = here.data .. "/journal", max_bytes = opts.max_bytes, max_age = opts.max_age, loose = opts.loose}
     here.store:use_journal(here.journal)
     if opts.apply then

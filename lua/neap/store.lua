@@ -14,6 +14,8 @@
 --     neap:{SENSOR}:rollup      how far minutes, hours and days are computed (hash); behind it :dirty (set of buckets to be computed
 --                               again), :1m :1h :1d (sorted sets of chunks) and :1m:CHUNK ... (hashes of packed buckets; rollup_record.lua)
 --     neap:sensors              set of all sensors
+--     neap:journal neap:dead neap:once:KEY    the journal's position, what Redis did not take, idempotency keys; on a Cluster of each
+--                               sensor: neap:{SENSOR}:journal :dead :once:KEY
 --
 -- A device's clock never becomes a stream ID: one ID from the year 2100 would refuse every honest reading after it. So a
 -- history is sorted when it is read; of readings with equal event times the one that arrived last counts.
@@ -49,12 +51,13 @@ end
 
 -- ---- the journal ----
 
---- The names that the journal's applier needs: the same streams as above, and its own three keys.
+--- The names that the journal's applier needs: the same streams as above, and its own keys.
 ---@return table<string, string>
 function store.journal_keys()
     return {
         stream_prefix = "neap:{", stream_suffix = "}:readings", synthetic_suffix = "}:synthetic", sensors_key = SENSORS_KEY,
         state_key = "neap:journal", dead_key = "neap:dead", once_prefix = "neap:once:",
+        position_suffix = "}:journal", dead_suffix = "}:dead", once_suffix = "}:once:", -- the same on a Cluster, of each sensor
     }
 end
 
@@ -353,7 +356,8 @@ function Store:has(sensor, source) return self:entries(sensor, source) > 0 end
 function Store:put(sensor, what, text) self.redis:call("SET", key(sensor, what), text) end
 function Store:get(sensor, what) return self.redis:call("GET", key(sensor, what)) end
 
---- Everything about a sensor is gone after this.
+--- Everything about a sensor is gone after this, but for its place in the journal on a Cluster: without it, what the journal still keeps of the
+--- sensor would be applied again.
 function Store:forget(sensor)
     self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"),
         key(sensor, "watch"))

@@ -116,15 +116,18 @@ static void add(neap_buf *b, const char *verb, const char *key, const char *valu
     if (value) neap_resp_str(b, value, strlen(value));
 }
 
-static int batch(neap_redis *r, struct answer *a, neap_buf *b, uint32_t n) {
+static int flagged(neap_redis *r, struct answer *a, neap_buf *b, uint32_t n, uint32_t flags) {
+    neap_redis_req q = {.bytes = b->data, .len = b->len, .count = n, .flags = NEAP_REDIS_BATCH | flags, .cb = on_answer, .ud = a};
     clear(a);
-    int e = neap_redis_send(r, &(neap_redis_req){.bytes = b->data, .len = b->len, .count = n, .flags = NEAP_REDIS_BATCH, .cb = on_answer, .ud = a});
+    int e = neap_redis_send(r, &q);
     buf_free(b);
     if (e) return e;
     CHECK(!a->done, "called back from inside the call");
     wait_for(a);
     return a->status;
 }
+
+static int batch(neap_redis *r, struct answer *a, neap_buf *b, uint32_t n) { return flagged(r, a, b, n, 0); }
 
 static void test_batches(neap_redis *r) {
     struct answer a = {0};
@@ -139,6 +142,11 @@ static void test_batches(neap_redis *r) {
     int wrong = 0;
     for (int i = 500; i < 1000; i++) wrong += a.reply->item[i].type != NEAP_REPLY_STRING || atoi(a.reply->item[i].str) != i - 500;
     CHECK(wrong == 0, "%d", wrong);
+    add(&b, "PING", NULL, NULL);
+    add(&b, "CLUSTER", "MYID", NULL);
+    CHECK(flagged(r, &a, &b, 2, NEAP_REDIS_MASTERS) == 0 && a.reply->len == 6, "each master answers the whole batch");
+    for (uint32_t i = 0; i < 6; i++) CHECK(a.reply->item[i].len == (i % 2 ? 40 : 4));
+    for (uint32_t i = 1; i < 6; i += 2) CHECK(strcmp(a.reply->item[i].str, a.reply->item[(i + 2) % 6].str) != 0);
     add(&b, "MULTI", NULL, NULL);
     add(&b, "INCR", "{m}1", NULL);
     add(&b, "INCR", "{m}2", NULL);
