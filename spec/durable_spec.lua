@@ -4,6 +4,8 @@ local helper = require "spec.helper"
 local http = require "neap.http"
 local json = require "neap.json"
 local process = require "neap.process"
+local redis = require "neap.redis"
+local redis_server = require "spec.redis_server"
 local task = require "neap.task"
 
 --- The values of an entry's fields, in order.
@@ -142,6 +144,50 @@ describe("a reading that was answered with 2xx", function()
         helper.eventually(function() return #health().degraded > 0 and health().degraded[1]:find "OOM" end, 20)
         redis_cli("config", "set", "maxmemory", "0")
         caught_up()
+    end)
+
+    it("is taken by a server that starts while its Redis is away or frozen, and is there afterwards", function()
+        local mine = helper.dir()
+        server:stop()
+        local s = redis_server.start {args = {"--appendonly", "yes"}}
+        local dead = ("redis://127.0.0.1:%d"):format(s.port)
+        local function post(value)
+            local answer = http.request {method = "POST", url = url .. "/receive", body = ('[{"sensor_name":"t","sensor_output":%d}]'):format(value)}
+            assert.equal(200, answer.status)
+        end
+        local function health() return http.request({url = url .. "/health"}):json() end
+        local r <close> = redis.connect(s.url)
+        local function there()
+            local seen = {}
+            for _, entry in ipairs(r:raw("XRANGE", "neap:{t}:readings", "-", "+")) do table.move(values_of(entry[2]), 1, 100, #seen + 1, seen) end
+            return seen
+        end
+        s:kill()
+        local ok, err = pcall(helper.serve, mine, {"--redis", dead}) -- never met: its address may be wrong
+        assert.is_false(ok)
+        assert.matches("cannot connect to Redis at 127.0.0.1", err, 1, true)
+        s:start_again()
+        for round, away in ipairs {"KILL", "STOP"} do
+            server, url = helper.serve(mine, {"--redis", dead})
+            post(2 * round - 1)
+            helper.eventually(function() return health().journal.behind == 0 end)
+            server:stop()
+            s:kill(away)
+            local said
+            server, url, said = helper.serve(mine, {"--redis", dead})
+            assert.matches("away at present, readings are kept in the journal", said, 1, true)
+            post(2 * round)
+            assert.same({"pass", false}, {health().status, health().redis.up})
+            if away == "KILL" then assert.equal(503, http.request({url = url .. "/api/sensors"}).status) end
+            if away == "STOP" then s:kill "CONT" else s:start_again() end
+            helper.eventually(function() return health().redis.up and health().journal.behind == 0 end, 20)
+            helper.eventually(function() return health().redis.durability == "everysec" end, 20)
+            server:stop()
+        end
+        assert.same({1, 2, 3, 4}, there())
+        s:stop()
+        helper.remove(mine)
+        start()
     end)
 
     it("is refused with 503 once the oldest has waited for Redis for --journal-age, and taken again when Redis is back", function()

@@ -168,6 +168,14 @@ describe("an app", function()
         assert.are.same({mine = "oven", path = "/boom"}, app:test("GET", "/boom").json)
     end)
 
+    it("answers 503 to an error that will pass, as when Redis is away", function()
+        local app = http.app {}
+        app:get("/away", function() error(task.error("connection", "Redis is away", {retryable = true}), 0) end)
+        local r = app:test("GET", "/away")
+        assert.are.same({503, "1", "Redis is away"}, {r.status, r.headers["Retry-After"], r.json.detail})
+        assert.is_nil(r.json.traceback)
+    end)
+
     it("says what is wrong with a handler's values", function()
         local app = http.app {}
         app:get("/status", function() return 99 end)

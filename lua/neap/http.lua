@@ -128,14 +128,18 @@ local function failed(app, req, err, traceback)
         return 503, nil
     end
     local text = tostring(err)
+    local passing = type(err) == "table" and err.retryable or nil -- Redis is away, say: no line of code is at fault
+    if passing then traceback = nil end
     log_failure({request = id, method = req.method, path = shown(req), error = text, traceback = traceback})
     if app.error_handler then
         local r = table.pack(pcall(app.error_handler, err, req, traceback))
         if r[1] then return table.unpack(r, 2, r.n) end
         log().error("on_error failed", {request = id, error = tostring(r[2])})
     end
-    return problem(500, near and text or ("the handler failed; its error is in the server's log as " .. id),
+    local _, body, headers = problem(passing and 503 or 500, near and text or ("the handler failed; its error is in the server's log as " .. id),
         {request = id, traceback = near and traceback or nil})
+    headers["Retry-After"] = passing and "1"
+    return body.status, body, headers
 end
 
 -- ---- requests: the methods that are Lua (the others are in http_req_lua.c) ---------------------------------------------------

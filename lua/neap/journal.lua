@@ -212,6 +212,14 @@ function journal.join(here, opts)
     end
 end
 
+--- Whether the session's journal has ever met a Redis, in this process or an earlier one.
+---@param here neap.Session
+---@return boolean
+function journal.has_met(here)
+    local f <close> = io.open(here.data .. "/journal/store", "r")
+    return f ~= nil
+end
+
 --- What a 2xx means, in a sentence; class: Redis' own durability class.
 ---@param class string
 ---@return string

@@ -67,6 +67,32 @@ local function count_together(here)
     end
 end
 
+-- ---- Redis, which may be away ----
+
+local MEET_S <const> = 2 -- a start waits so long for a Redis that does not answer
+
+--- Learns what only Redis can tell: how safe it is, and which sensors there are.
+local function meet(here)
+    here.durability = here.redis:durability()
+    if here.journal then here.durability.text = journal.promise(here.durability.class, here.journal:stats().loose) end
+    here.store:load_sensors()
+end
+
+--- The same at a start. A Redis that is away or still loads its data keeps nobody from sending readings, as the journal takes them: then it is met
+--- when it is back. Only one that was never met is an error: its address may be wrong.
+local function meet_first(here)
+    local ok, err = pcall(task.timeout, MEET_S, meet, here)
+    if ok then return end
+    local passing = type(err) == "table" and err.retryable
+    if not (here.journal and passing and (here.private or journal.has_met(here))) then error(err, 0) end
+    here.away = tostring(err)
+    here.durability = {class = "unknown", text = journal.promise("unknown, Redis is away", here.journal:stats().loose)}
+    task.spawn(function()
+        repeat task.sleep(1) until pcall(meet, here)
+        here.away = nil
+    end)
+end
+
 -- ---- one worker ----
 
 --- The surroundings of the routes in this thread: scoring, times for untimed readings, counters.
@@ -77,8 +103,7 @@ local function furnish(here, opt, me, count)
     if opt.guarded or opt.rate_limit then
         here.guard = guard.new {tokens = opt.guarded and tokens.open(here.data) or nil, rate = opt.rate_limit, shared = here.data}
     end
-    here.durability = here.redis:durability()
-    if here.journal then here.durability.text = journal.promise(here.durability.class, here.journal:stats().loose) end
+    meet_first(here)
     here.rollup = rollup.new(here.store, {
         spec = function(name) return here.specs:get(name) end, mine = function(name) return scorer.owner(name, count) == me end,
         rest = function(took) return journal.rest(here.journal, took) end,
@@ -93,7 +118,6 @@ local function furnish(here, opt, me, count)
         local text = worker.ask(MAIN, "journal?", "", 0.5)
         return text and text ~= "" and json.decode(text) or here.journal:stats()
     end
-    here.store:load_sensors()
     here.context = {
         specs = here.specs, limits = ingest.limits(here.specs), whole = here.journal ~= nil,
         stamp = here.journal and function() return here.journal:stamp() end or ingest.stamper(neap.clock, me, count),
@@ -173,7 +197,7 @@ local function run(opt, me, count)
         worker.send(MAIN, "returned", "")
         neap.stop()
     end)
-    worker.send(MAIN, "ready", json.encode {files = version.files(here, opt), safety = here.durability.text, specs = here.specs_path,
+    worker.send(MAIN, "ready", json.encode {files = version.files(here, opt), safety = here.durability.text, away = here.away, specs = here.specs_path,
         described = #here.specs.list})
 end
 

@@ -50,6 +50,7 @@ local function banner(here, opt, said)
     local url = ("%s://%s:%d"):format(opt.tls_cert and "https" or "http", host, opt.port)
     io.write(("neap %s listens on %s (%d worker%s)\n"):format(neap.version, url, opt.workers, opt.workers == 1 and "" or "s"))
     io.write("  Redis    ", here.private and "private, socket " .. here.socket or "external, " .. here.url:gsub("//.*@", "//"), "\n")
+    if said.away then io.write("           away at present, readings are kept in the journal: ", said.away, "\n") end
     io.write("  safety   ", said.safety, "\n")
     io.write(("  sensors  %s, %d described; others are accepted too\n"):format(said.specs, said.described))
     if opt.guarded then
