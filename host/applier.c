@@ -176,7 +176,8 @@ static void on_gathered(uv_timer_t *t) { applier_pump(t->data); }
 static void measure(neap_applier *a, uint64_t end) {
     uint64_t now = uv_now(a->loop), took = now - a->grown_ms;
     if (took < APPLIER_MEASURE_MS) return;
-    bool hurry = (end - a->grown_to) / took > (uint64_t)(a->hurry ? APPLIER_HURRY * 2 / 3 : APPLIER_HURRY);
+    uint64_t from = a->step.commands < APPLIER_CALLS ? APPLIER_HURRY : APPLIER_HURRY / 10;
+    bool hurry = (end - a->grown_to) / took > (a->hurry ? from * 2 / 3 : from);
     if (hurry != a->hurry) neap_journal_set_hurry(a->j, hurry);
     a->hurry = hurry;
     a->grown_ms = now;

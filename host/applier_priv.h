@@ -16,6 +16,7 @@ enum {
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
     APPLIER_LAG_MS = 100,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
+    APPLIER_CALLS = 1000,         /* on a cluster a step costs by its streams: from so many on a tenth of APPLIER_HURRY will do */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
