@@ -89,7 +89,7 @@ describe("a running server", function()
             end
             local settled, now = median(41, 60), median(141, 160) -- caches and pools are filled after sixty
             assert.is_true(sanitized(p.pid) or now <= settled * 1.1, -- a version that stayed would be 15 MiB after a hundred
-                 ("%d KiB after 60 reloads, %d KiB after 160"):format(settled, now))
+                ("%d KiB after 60 reloads, %d KiB after 160"):format(settled, now))
             for _ = 1, 20 do assert.equal(160, http.request({url = url .. "/hello"}):json().version) end
         end)
     end
