@@ -3,17 +3,17 @@ local helper = require "spec.helper"
 
 describe("the ingest routes", function()
     -- TSan loses count of its call stack at every error that Lua throws, and keeps each ever longer stack: gigabytes. No threads meet here.
-    local count = helper.read("/proc/self/maps"):find("libtsan", 1, true) and 2000 or 20000
+    local run = helper.read("/proc/self/maps"):find("libtsan", 1, true) and pending or it
 
-    it("answer 20,000 mutated bodies without a fault of their own, and count every reading", function()
-        local statuses = dofile "spec/fuzz/routes.lua"(count, 20261123)
+    run("answer 20,000 mutated bodies without a fault of their own, and count every reading", function()
+        local statuses = dofile "spec/fuzz/routes.lua"(20000, 20261123)
         local answered = 0
         for status, n in pairs(statuses) do
             if tonumber(status) then answered = answered + n end
         end
-        assert.equal(count, answered)
-        for _, status in ipairs {"200", "204", "400"} do assert.is_true((statuses[status] or 0) > count // 40, status .. ": " .. tostring(statuses[status])) end
-        assert.is_true(statuses.accepted > count // 4)
-        assert.is_true(statuses.refused > count // 40)
+        assert.equal(20000, answered)
+        for _, status in ipairs {"200", "204", "400"} do assert.is_true((statuses[status] or 0) > 500, status .. ": " .. tostring(statuses[status])) end
+        assert.is_true(statuses.accepted > 5000)
+        assert.is_true(statuses.refused > 500)
     end)
 end)
