@@ -24,8 +24,9 @@ describe("the other clients' routes", function()
     before_each(function()
         local specs = sensors.parse('sensor "oven" { minimum = 0, maximum = 300 }', "s.lua")
         stored, broken = {}, false
-        here = {started_at = neap.clock(), context = {specs = specs, limits = ingest.limits(specs), now_us = 1700000100 * 1000000,
-            stamp = function() return 5 end}}
+        here = {started_at = neap.clock(), journal = {stats = function() return {live = true} end}}
+        here.context = {specs = specs, limits = ingest.limits(specs), now_us = 1700000100 * 1000000,
+            stamp = function() return 5 end}
         app = http.app {}
         clients.routes(app, here, take)
     end)

@@ -122,17 +122,4 @@ describe("ingest", function()
         assert.equal("too many sensors", body.errors[1].error)
         assert.same({{sensor_name = "t", sensor_output = 2}}, body.data)
     end)
-
-    it("gives two workers times that can never be equal", function()
-        local frozen = function() return 1700000000.5 end
-        local a, b, seen = ingest.stamper(frozen, 1, 2), ingest.stamper(frozen, 2, 2), {}
-        for _ = 1, 100 do
-            for _, stamp in ipairs {a, b} do
-                local t = stamp()
-                assert.is_nil(seen[t])
-                seen[t] = true
-                assert.equal("integer", math.type(t))
-            end
-        end
-    end)
 end)

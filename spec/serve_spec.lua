@@ -4,6 +4,7 @@ local api = require "neap.api"
 local helper = require "spec.helper"
 local http = require "neap.http"
 local ingest = require "neap.ingest"
+local journal = require "neap.journal"
 local json = require "neap.json"
 local process = require "neap.process"
 local scorer = require "neap.scorer"
@@ -29,13 +30,20 @@ describe("the routes", function()
             started_at = neap.clock(), durability = r:durability(), private = true, socket = r.socket, reload = {last = {ok = true}},
             metrics = require("neap.metric").text}
         here.scorer = scorer.new(here)
-        here.context = {specs = specs, limits = ingest.limits(specs), stamp = ingest.stamper(neap.clock),
+        journal.join(here, {apply = true})
+        helper.eventually(function() return here.journal:stats().live end)
+        here.news = journal.news(here.journal, function(names) here.scorer:stored(names) end)
+        here.context = {specs = specs, limits = ingest.limits(specs), stamp = function() return here.journal:stamp() end, whole = true,
             admit = function(name) return here.store:admit(name) end}
         app = http.app {}
         api.routes(app, here)
     end)
 
-    after_each(function() helper.eventually(function() return not here.scorer.running end) end) -- it still uses this Redis
+    after_each(function()
+        journal.leave(here, 2)
+        helper.eventually(function() return not here.scorer.running end) -- it still uses this Redis
+        helper.remove(dir .. "/journal")
+    end)
 
     local function post(body) return app:test("POST", "/receive", {body = body}) end
     local function get(path) return app:test("GET", path) end
@@ -147,20 +155,24 @@ describe("the routes", function()
         assert.matches("neap train plain", status.hint)
     end)
 
-    it("are healthy while Redis answers, and answer 503 with Retry-After when it does not", function()
+    it("are healthy while readings are accepted, and answer 503 with Retry-After when the journal is full", function()
         local health = get "/health"
         assert.equal(200, health.status)
         assert.equal("pass", health.json.status)
         assert.equal(r.socket, health.json.redis.socket)
-        local redis = require "neap.redis"
-        here.redis = redis.connect("unix://" .. dir .. "/nobody.sock", {timeout = 0.2})
-        here.store.redis = here.redis
-        local answer = post '[{"sensor_name":"oven","sensor_output":3}]'
+        journal.leave(here, 2)
+        journal.join(here, {max_bytes = 20000}) -- which nobody applies
+        local answer
+        helper.eventually(function()
+            answer = post('[{"sensor_name":"oven","sensor_output":3}' .. (',{"sensor_name":"oven","sensor_output":3}'):rep(100) .. "]")
+            return answer.status ~= 200
+        end)
         assert.equal(503, answer.status)
         assert.equal("1", answer.headers["Retry-After"])
         assert.equal("error", answer.json.status)
-        assert.equal(503, get("/health").status)
-        here.redis:close()
+        health = get "/health"
+        assert.same({503, "fail"}, {health.status, health.json.status})
+        assert.matches("the journal is full", health.json.message)
     end)
 
     it("serve a page that loads nothing from elsewhere, and the verdicts it shows", function()

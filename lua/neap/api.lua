@@ -43,7 +43,6 @@ end
 
 --- The scorer and the rollups hear which sensors have news.
 local function tell(here, taken, position)
-    if not here.news then return here.scorer:stored(taken.order) end
     local known = here.context.limits
     if taken.batch then known:touch(taken.batch) end
     for _, name in ipairs(taken.order) do known:touch(name) end

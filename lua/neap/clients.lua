@@ -95,7 +95,7 @@ local function influx(app, here, take)
         return 204, nil, WHO
     end)
     app:get("/ready", function()
-        if here.journal and not here.journal:stats().live then
+        if not here.journal:stats().live then
             return 503, {status = "not ready", error = "Redis does not answer"}, {["Retry-After"] = "1"}
         end
         return {status = "ready", started = when.iso(here.started_at * 1000000 // 1), up = ("%.0fs"):format(neap.clock() - here.started_at)}

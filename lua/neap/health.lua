@@ -25,7 +25,7 @@ function health.near(req)
     return http.near(req)
 end
 
---- With a journal readings are refused only when it is full or its disk fails; all else is a reason to be `degraded`.
+--- Readings are refused only when the journal is full or its disk fails; all else is a reason to be `degraded`.
 local function check_journal(here, answer, degraded)
     local kept = here.journal_stats and here.journal_stats() or here.journal:stats()
     answer.redis.up = kept.live
@@ -35,14 +35,6 @@ local function check_journal(here, answer, degraded)
     local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
     local old = kept.age > kept.max_age and ("the oldest reading has waited for Redis for %.0f s: the bound is %.0f s"):format(kept.age, kept.max_age)
     return kept.error or full or old or nil
-end
-
---- Without one they are refused when Redis is away.
-local function check_redis(here, answer, degraded)
-    local ok, why = pcall(here.redis.ping, here.redis)
-    answer.redis.up = ok
-    if here.durability.class ~= "always" then degraded("durability", here.durability.text) end
-    return not ok and "Redis does not answer: " .. tostring(why) or nil
 end
 
 --- Everything there is to say, and the kinds of what is degraded.
@@ -60,7 +52,7 @@ local function look(here, counters)
         end
         kinds[#kinds + 1] = kind
     end
-    answer.error = (here.journal and check_journal or check_redis)(here, answer, degraded)
+    answer.error = check_journal(here, answer, degraded)
     if not here.reload.last.ok then degraded("reload", "reload failed: " .. tostring(here.reload.last.error)) end
     local lost = worker.lost()
     if lost > 0 then

@@ -18,24 +18,6 @@ local YEAR_2001_US <const> = 978307200000000
 local AHEAD_US <const> = 600 * 1000000 -- a clock this far ahead of ours is wrong rather than early
 local BAD_TIME <const>, LOW <const>, HIGH <const>, UNKNOWN <const> = decode.BAD_TIME, decode.LOW, decode.HIGH, decode.UNKNOWN
 
---- Unique, increasing arrival times for readings that carry none. Each worker keeps to its own residue, so that two workers
---- never give one sensor the same time (equal times would count as one reading sent twice).
----@param clock fun(): number wall time in seconds
----@param worker? integer from 1
----@param workers? integer
----@return fun(): integer
-function ingest.stamper(clock, worker, workers)
-    worker, workers = worker or 1, workers or 1
-    local last = 0
-    return function()
-        local now = math.tointeger(clock() * 1000000 // 1)
-        now = now - now % workers + (worker - 1)
-        if now <= last then now = last + workers end
-        last = now
-        return now
-    end
-end
-
 --- What the sensor's `clock` policy makes of a device's time: the time to use, and a remark if it is not the device's.
 --- nil and the reason when the reading is refused.
 local function credible(time_us, spec, context)

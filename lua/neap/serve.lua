@@ -74,7 +74,7 @@ local MEET_S <const> = 2 -- a start waits so long for a Redis that does not answ
 --- Learns what only Redis can tell: how safe it is, and which sensors there are.
 local function meet(here)
     here.durability = here.redis:durability()
-    if here.journal then here.durability.text = journal.promise(here.durability.class, here.journal:stats().loose) end
+    here.durability.text = journal.promise(here.durability.class, here.journal:stats().loose)
     here.store:load_sensors()
 end
 
@@ -84,7 +84,7 @@ local function meet_first(here)
     local ok, err = pcall(task.timeout, MEET_S, meet, here)
     if ok then return end
     local passing = type(err) == "table" and err.retryable
-    if not (here.journal and passing and (here.private or journal.has_met(here))) then error(err, 0) end
+    if not (passing and (here.private or journal.has_met(here))) then error(err, 0) end
     here.away = tostring(err)
     here.durability = {class = "unknown", text = journal.promise("unknown, Redis is away", here.journal:stats().loose)}
     task.spawn(function()
@@ -112,15 +112,15 @@ local function furnish(here, opt, me, count)
     here.scorer = scorer.new(here, {me = me, workers = count, send = send, rollup = here.rollup})
     worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
-    here.news = here.journal and journal.news(here.journal, function(sensors) here.scorer:stored(sensors) end)
+    here.news = journal.news(here.journal, function(sensors) here.scorer:stored(sensors) end)
     count_together(here)
     here.journal_stats = function() -- the main thread applies the journal and knows more of it
         local text = worker.ask(MAIN, "journal?", "", 0.5)
         return text and text ~= "" and json.decode(text) or here.journal:stats()
     end
     here.context = {
-        specs = here.specs, limits = ingest.limits(here.specs), whole = here.journal ~= nil,
-        stamp = here.journal and function() return here.journal:stamp() end or ingest.stamper(neap.clock, me, count),
+        specs = here.specs, limits = ingest.limits(here.specs), whole = true,
+        stamp = function() return here.journal:stamp() end,
         admit = function(name) return here.store:admit(name) end,
     }
     here.reload = reload.new {

@@ -95,7 +95,7 @@ end
 local function surroundings(dir)
     local specs = sensors.parse(SPECS, "s.lua")
     local here = {specs = specs, specs_path = "s.lua", data = dir, workers = 1, started_at = neap.clock(), reload = {last = {ok = true}},
-        durability = {class = "none", text = ""}, metrics = metric.text, later = function() end, scorer = {stored = function() end}, query_ingest = true}
+        durability = {class = "none", text = ""}, metrics = metric.text, later = function() end, news = function() end, query_ingest = true}
     -- Redis' part in taking readings is to be told of new sensors.
     here.redis = setmetatable({}, {__index = function() return function() return {} end end})
     here.store = store.new(here.redis, {specs = specs, most_sensors = 300})
