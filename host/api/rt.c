@@ -155,7 +155,7 @@ void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name) {
 
 void rt_breathe(lua_State *L) {
     rt *R = rt_of(L);
-    R->breaths++;
+    atomic_store_explicit(&R->breaths, atomic_load_explicit(&R->breaths, memory_order_relaxed) + 1, memory_order_relaxed); /* one thread writes */
     if (atomic_load_explicit(&R->overrun, memory_order_relaxed) == OVERRUN_NOTE) watch_place(L);
     if (!rt_out_of_breath(R)) return;
     if (R->interrupted) raise_interrupt(L, NULL);

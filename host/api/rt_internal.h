@@ -75,7 +75,7 @@ struct rt {
     _Atomic uint64_t slice_start; /* when the running task was resumed, 0: none runs */
     _Atomic uint64_t slice_id;
     _Atomic uint64_t slice_limit;                            /* the running task's own time limit; 0: the runtime's, UINT64_MAX: none */
-    volatile unsigned long breaths;                          /* how often rt_breathe was called */
+    atomic_ulong breaths;                                    /* how often rt_breathe was called */
     void (*stuck)(void *ud, double seconds, const char *at); /* on the watchdog's thread: a task sits in a C call that cannot be stopped */
     void *stuck_ud;
     atomic_int halt;       /* the process ends: what runs is out of time */

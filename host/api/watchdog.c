@@ -135,7 +135,7 @@ void rt_second_wind(lua_State *L) {
    one that is still waiting has met none. Under watch_lock. */
 static uint64_t in_c(rt_watchdog *w, lua_State *top, uint64_t id, uint64_t now, lua_Hook hook) {
     rt *R = w->R;
-    unsigned long fired = atomic_load(&w->fired), breaths = R->breaths;
+    unsigned long fired = atomic_load(&w->fired), breaths = atomic_load(&R->breaths);
     lua_Hook set = lua_gethook(top);
     if (set && set != note_line && set != stop_it) return 0; /* a debugger's: we cannot know */
     if (w->armed != id || w->armed_fired != fired || w->armed_breaths != breaths) {
