@@ -9,6 +9,7 @@ local store = require "neap.store"
 local task = require "neap.task"
 
 local SENSORS <const> = 30
+local ROUNDS <const> = tonumber(os.getenv "NEAP_KILLS" or 4)
 
 describe("the journal on a Redis Cluster", function()
     local dir, nodes, r, j
@@ -167,6 +168,79 @@ describe("the journal on a Redis Cluster", function()
         append(1, 2)
         helper.eventually(function() return j:stats().state == "stopped" end)
         assert.matches("old copy", j:stats().text)
+    end)
+
+    it("loses and doubles nothing over kill -9 of neap serve, of a node and of both, nor while a node is frozen", function()
+        local serving, url
+        local function serve() serving, url = helper.serve(dir, {"--redis", nodes.url, "--workers", "2"}) end
+        serve()
+        local number, acked, over = 0, {}, false
+        local function poster()
+            while not over do
+                local list, mine = {}, {}
+                for i = 1, 10 do
+                    number = number + 1
+                    mine[i] = number
+                    list[i] = ('{"sensor_name":"s%d","sensor_output":%d,"ts":%d}'):format(number % SENSORS, number, 1700000000 + number)
+                end
+                local ok, answer = pcall(http.request, {method = "POST", url = url .. "/receive", timeout = 5,
+                    headers = {["Idempotency-Key"] = "n" .. number}, body = "[" .. table.concat(list, ",") .. "]"})
+                if ok and answer.status == 200 then
+                    table.move(mine, 1, #mine, #acked + 1, acked)
+                else
+                    assert.is_true(not ok or answer.status == 503, ok and answer.body)
+                    task.sleep(0.01)
+                end
+            end
+        end
+        local function more(n)
+            local before = #acked
+            helper.eventually(function() return #acked >= before + n end, 20)
+        end
+        local away = 0
+        task.group(function(g)
+            for _ = 1, 4 do g:spawn(poster) end
+            for round = 1, ROUNDS do
+                more(500)
+                local node, began = nodes[round % 3 + 1], task.now()
+                local what = ({"host", "node", "both", "frozen"})[(round - 1) % 4 + 1]
+                if what == "host" or what == "both" then
+                    serving:kill "KILL"
+                    serving:wait()
+                end
+                if what == "node" or what == "both" then
+                    node:kill()
+                    node:start_again()
+                elseif what == "frozen" then
+                    node:kill "STOP"
+                    more(500)
+                    node:kill "CONT"
+                end
+                if what == "host" or what == "both" then serve() end
+                more(1)
+                away = math.max(away, task.now() - began)
+            end
+            over = true
+        end)
+        helper.eventually(function()
+            local health = http.request({url = url .. "/health"}):json()
+            return health.journal.behind == 0 and health.redis.up
+        end, 30)
+        serving:stop()
+        local seen, twice, lost = {}, 0, 0
+        for i = 0, SENSORS - 1 do
+            for _, n in ipairs(history(name(i))) do
+                if seen[n] then twice = twice + 1 end
+                seen[n] = true
+            end
+        end
+        for _, n in ipairs(acked) do
+            if not seen[n] then lost = lost + 1 end
+        end
+        assert.same({0, 0}, {lost, twice})
+        if os.getenv "NEAP_KILLS" then -- for the report of `make soak`
+            print(("Redis Cluster: %d kills and freezes, %d readings acknowledged, 0 lost, 0 twice; away for %.2f s at most"):format(ROUNDS, #acked, away))
+        end
     end)
 
     it("stands behind neap serve there as anywhere", function()

@@ -37,6 +37,7 @@ part() { # seconds at most, title, then the command: its last lines, its time, w
     part 600 "malformed requests, and $pipelines mutated pipelines in each of two modes, ASan and UBSan" \
         env NEAP_HTTP_MUTANTS="$pipelines" "$sanitized/ctest/http_guard_test"
     part 900 "$kills kill -9 of host, Redis and both under load" env NEAP_KILLS="$kills" build/neap test spec/durable_spec.lua
+    part 900 "$kills kills of host, node and both on a Redis Cluster under load, and freezes" env NEAP_KILLS="$kills" build/neap test spec/journal_cluster_spec.lua
     part 300 "100 reloads under load" build/neap test spec/reload_spec.lua
     if command -v wrk >/dev/null; then
         part $((rss * 3 + 60)) "memory of a server under load for $rss s" env SECONDS="$rss" build/neap spec/soak_rss.lua
