@@ -45,11 +45,21 @@ static uint32_t find_stream(neap_applier *a, const neap_record *r) {
     return place && applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams) ? place : 0;
 }
 
+/* On a cluster: the sensor's name for the set of sensors, once a generation. Also that of a stream which has everything already: the set lies
+   elsewhere, on a node that may not have taken it, or have lost it. */
+static int register_part(neap_applier *a, stream *st, const char *name, size_t n) {
+    if (st->registered == a->generation) return 0;
+    st->registered = a->generation;
+    a->step.names.n++;
+    return neap_resp_str(&a->step.names.text, name, n);
+}
+
 /* end: the position behind its record */
 static int add_reading(neap_applier *a, const neap_record *r, uint64_t end) {
     step *s = &a->step;
     uint32_t place = find_stream(a, r);
-    if (place && a->cluster && applier_cluster_has(a, &a->streams[place - 1], end)) return 0;
+    if (place && a->cluster && applier_cluster_has(a, &a->streams[place - 1], end))
+        return register_part(a, &a->streams[place - 1], r->name, r->name_len);
     if (!place || !applier_grow((void **)&s->items, &s->item_cap, s->item_count + 1, sizeof *s->items)) return NEAP_ERR_MEMORY;
     stream *st = &a->streams[place - 1];
     if (st->seen != s->unit) {
@@ -143,10 +153,7 @@ static int flush_parts(neap_applier *a, const char *once, size_t once_len, bool 
         s->out = &p->args;
         err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, g, 3); /* KEYS[3] is the stream */
         close_block(s);
-        if (err || st->registered == a->generation) continue;
-        st->registered = a->generation;
-        s->out = &s->names;
-        err = arg(s, g->name, g->name_len);
+        err = err || register_part(a, st, g->name, g->name_len);
     }
     return err;
 }

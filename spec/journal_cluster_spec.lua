@@ -89,9 +89,13 @@ describe("the journal on a Redis Cluster", function()
         for _, node in ipairs(nodes) do assert.is_true(#node.own:keys "*" > 5) end
         journal.close(j)
         j = journal.open {dir = dir .. "/journal"}
+        r:del "neap:sensors" -- its node has lost it, say
         append(1, SENSORS + 5) -- some that Redis does not know, and nobody applies yet
         journal.close(j)
         start()
+        append(3, 3)
+        caught_up()
+        assert.equal(SENSORS + 5, r:scard "neap:sensors")
         append(3, SENSORS + 10)
         caught_up()
         each_once()
