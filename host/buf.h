@@ -15,6 +15,7 @@ typedef struct neap_buf {
 } neap_buf;
 
 static inline int buf_reserve(neap_buf *b, size_t more) {
+    if (more < b->cap && b->len < b->cap - more) return 0;
     if (more > (size_t)-1 / 4 || b->len > (size_t)-1 / 4) return NEAP_ERR_MEMORY;
     size_t want = b->len + more + 1;
     if (want <= b->cap) return 0;
@@ -36,7 +37,13 @@ static inline int buf_add(neap_buf *b, const void *p, size_t n) {
 }
 
 static inline int buf_puts(neap_buf *b, const char *s) { return buf_add(b, s, strlen(s)); }
-static inline int buf_putc(neap_buf *b, char c) { return buf_add(b, &c, 1); }
+
+static inline int buf_putc(neap_buf *b, char c) {
+    if (buf_reserve(b, 1)) return NEAP_ERR_MEMORY;
+    b->data[b->len++] = c;
+    b->data[b->len] = 0;
+    return 0;
+}
 
 __attribute__((format(printf, 2, 3))) static inline int buf_printf(neap_buf *b, const char *fmt, ...) {
     va_list ap;

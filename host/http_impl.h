@@ -46,6 +46,7 @@ struct neap_http_req {
     neap_http_app app;
     void *data;
     size_t max_body;
+    uint64_t body_len; /* as Content-Length said; 0 without one */
     int handler_ms;
 
     neap_buf target; /* raw target as received, then path_len bytes of decoded path behind it */

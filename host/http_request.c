@@ -170,8 +170,7 @@ static enum MHD_Result first_call(neap_http *s, neap_http_req *r, const char *ur
     }
     r->app = s->c.app;
     if (r->app.head && (status = r->app.head(r, r->app.ud))) return http_refuse(r, status, "");
-    const char *length = MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, "Content-Length");
-    uint64_t n = length ? strtoull(length, NULL, 10) : 0;
+    uint64_t n = r->body_len;
     if (n > r->max_body) {
         s->st.refused_big++;
         return http_refuse(r, 413, "the body is larger than this server takes");
@@ -234,7 +233,6 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *c, const char *
         int ms = r->handler_ms ? r->handler_ms : (int)s->c.handler_ms;
         http_phase(k, HTTP_HANDLER, ms > 0 ? (unsigned)ms : 0);
         flight_begin(r);
-        r->app = r->s->c.app; /* the app may have been exchanged while the body came in; the old one may be gone */
         r->app.dispatch(r, r->app.ud);
         if (r->answered) return MHD_YES;
         if (s->lazy) {

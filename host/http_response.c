@@ -3,6 +3,7 @@
    An answer is queued at once (MHD allows it while suspended) and leaves in the next run. A stream is pulled by MHD's content reader from a
    buffer; empty buffer = suspended connection. Above HIGH bytes the writer is told to wait, below LOW it may go on. */
 #include "host/http_impl.h"
+#include "host/swar.h"
 #include <unistd.h>
 
 #define HIGH  (64u << 10)
@@ -63,6 +64,7 @@ static int valid(int status, const neap_http_header_kv *h, int nh) {
         for (const char *p = h[i].name; *p; p++)
             if (*p <= ' ' || *p == ':' || *p == 0x7f) return 0;
         if (!h[i].name[0]) return 0;
+        if (swar_plain(h[i].value, strlen(h[i].value), 0, 0)) continue;
         for (const char *p = h[i].value; *p; p++)
             if ((*p > 0 && *p < ' ' && *p != '\t') || *p == 0x7f) return 0;
     }

@@ -1,6 +1,7 @@
 /* json.c: the strict pull parser (see json.h). One state word says what may come next, one bit a level whether it is an object. */
 #include "host/json.h"
 #include "host/num.h"
+#include "host/swar.h"
 #include <math.h>
 
 enum { WANT_VALUE, WANT_VALUE_OR_END, WANT_KEY, WANT_KEY_OR_END, WANT_COMMA_OR_END, WANT_NOTHING, FAILED };
@@ -52,14 +53,10 @@ size_t neap_json_utf8(const char *s, size_t n) {
 
 /* ---- strings -------------------------------------------------------------------------------------------------------- */
 
-/* True if none of eight bytes is a quote, a backslash, a control or above ASCII. */
-static inline bool plain8(const char *p) {
-    uint64_t x;
-    memcpy(&x, p, 8);
-    const uint64_t ones = 0x0101010101010101ull, high = 0x8080808080808080ull;
-    uint64_t quote = x ^ (ones * '"'), slash = x ^ (ones * '\\');
-    uint64_t hit = (x - ones * 0x20) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | x;
-    return !(hit & high);
+/* How many of the eight bytes at p come before a quote, a backslash, a control or what is above ASCII: 8 if none of them is one. */
+static inline int plain8(const char *p) {
+    uint64_t x = swar_load(p), hit = swar_odd(x) | swar_is(x, '"') | swar_is(x, '\\');
+    return hit ? swar_first(hit) : 8;
 }
 
 static int hex4(const char *p, const char *end) {
@@ -93,7 +90,7 @@ static bool scan_string(neap_json *j, const char *p) {
     const char *end = j->end, *open = p;
     j->escaped = false;
     for (;;) {
-        while (end - p >= 8 && plain8(p)) p += 8;
+        for (int n = 8; n == 8 && end - p >= 8; p += n) n = plain8(p);
         if (p >= end) return fail(j, open - 1, "this string is not closed"), false;
         unsigned char c = (unsigned char)*p;
         if (c == '"') break;

@@ -1,11 +1,21 @@
 /* json_write.c: the writing half of json.h: strings, integers and floats appended to a buffer. Structure is the caller's. */
 #include "host/json.h"
 #include "host/num.h"
+#include "host/swar.h"
 #include <math.h>
 
 int neap_json_put_string(neap_buf *b, const char *s, size_t n, bool replace) {
     static const char hex[] = "0123456789abcdef";
-    if (buf_reserve(b, n + 2) || buf_putc(b, '"')) return NEAP_ERR_MEMORY;
+    if (buf_reserve(b, n + 2)) return NEAP_ERR_MEMORY;
+    if (swar_plain(s, n, '"', '\\')) { /* as most are: nothing to escape or to check */
+        char *to = b->data + b->len;
+        *to = '"';
+        memcpy(to + 1, s, n);
+        memcpy(to + 1 + n, "\"", 2);
+        b->len += n + 2;
+        return 0;
+    }
+    buf_putc(b, '"');
     const char *end = s + n, *run = s;
     while (s < end) {
         unsigned char c = (unsigned char)*s;

@@ -53,6 +53,32 @@ static void test_strings(void) {
     buf_free(&b);
 }
 
+/* Eight bytes are looked at at once: each ASCII byte at each place of strings of each length around that, written, read back, and read raw. */
+static void test_every_place(void) {
+    int wrong = 0;
+    neap_buf b = {0};
+    for (size_t len = 1; len <= 20; len++)
+        for (size_t at = 0; at < len; at++)
+            for (int c = 0; c < 128; c++) {
+                char text[24], raw[24], back[24];
+                neap_json j;
+                memset(text, 'x', len);
+                text[at] = (char)c;
+                buf_clear(&b);
+                wrong += neap_json_put_string(&b, text, len, false) != 0 || strlen(b.data) != b.len;
+                neap_json_init(&j, b.data, b.len, 0);
+                wrong += neap_json_next(&j) != NEAP_JSON_STRING || neap_json_unescape(j.text, j.len, back) != len || memcmp(back, text, len) != 0;
+                wrong += j.escaped != (c < 0x20 || c == 0x7f || c == '"' || c == '\\');
+                raw[0] = raw[len + 1] = '"';
+                memcpy(raw + 1, text, len);
+                neap_json_init(&j, raw, len + 2, 0);
+                int good = neap_json_next(&j) == NEAP_JSON_STRING && j.len == (c == '"' ? at : len);
+                wrong += good != (c >= 0x20 && c != '\\');
+            }
+    CHECK(wrong == 0, "%d", wrong);
+    buf_free(&b);
+}
+
 static void test_numbers(void) {
     uint64_t seed = 88172645463325252ull;
     int wrong = 0;
@@ -115,6 +141,7 @@ static void test_errors(void) {
 int main(void) {
     test_tokens();
     test_strings();
+    test_every_place();
     test_numbers();
     test_errors();
     return test_end("json");

@@ -1,0 +1,53 @@
+/* swar.h: looks at eight bytes at once. A quick "nothing special here" in front of loops that judge byte by byte: false may only mean "look closer". */
+#ifndef NEAP_SWAR_H
+#define NEAP_SWAR_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define SWAR_ONES 0x0101010101010101ull
+#define SWAR_HIGH 0x8080808080808080ull
+
+static inline uint64_t swar_load(const char *p) {
+    uint64_t x;
+    memcpy(&x, p, 8);
+    return x;
+}
+
+/* The high bit of each byte that is c (and perhaps of bytes above such a one). */
+static inline uint64_t swar_is(uint64_t x, unsigned char c) {
+    x ^= SWAR_ONES * c;
+    return (x - SWAR_ONES) & ~x & SWAR_HIGH;
+}
+
+/* The high bit of each byte that is not in 0x20 .. 0x7f (and perhaps of bytes above such a one). */
+static inline uint64_t swar_odd(uint64_t x) { return ((x - SWAR_ONES * 0x20) | x) & SWAR_HIGH; }
+
+/* Which byte in memory has the first of these bits; hits != 0. */
+static inline int swar_first(uint64_t hits) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return __builtin_ctzll(hits) / 8;
+#else
+    return 0; /* "above" is before in memory there: only none at all is certain */
+#endif
+}
+
+/* Are all n bytes printable ASCII, and none of them `a` or `b`? */
+static inline bool swar_plain(const char *p, size_t n, unsigned char a, unsigned char b) {
+    if (n < 8) {
+        for (size_t i = 0; i < n; i++) {
+            unsigned char c = (unsigned char)p[i];
+            if (c < 0x20 || c > 0x7e || c == a || c == b) return false;
+        }
+        return true;
+    }
+    uint64_t hit = 0;
+    for (const char *end = p + n - 8;; p += 8) { /* the last eight may overlap */
+        if (p > end) p = end;
+        uint64_t x = swar_load(p);
+        hit |= swar_odd(x) | swar_is(x, 0x7f) | swar_is(x, a) | swar_is(x, b);
+        if (p == end) return !hit;
+    }
+}
+#endif
