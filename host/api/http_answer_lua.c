@@ -73,6 +73,7 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
     int nh = 0, status = 200, explicit = 0;
     size_t len = 0;
     const char *body = NULL, *type = NULL;
+    const neap_buf *text;
     if (!q->r || neap_http_answered(q->r)) return;
     lua_settop(L, first + (n < 3 ? n : 3) - 1);
     if (n == 1 && lua_type(L, first) == LUA_TTABLE) { /* http.response{status=, body=, headers=} */
@@ -114,11 +115,9 @@ void http_answer(lua_State *L, http_req *q, int first, int n) {
                                                                                                : "text/plain; charset=utf-8";
         break;
     default:
-        http_push_json(L, JSON_INTO);
-        lua_pushvalue(L, first);
-        lua_call(L, 1, 1);
-        body = ((neap_buf *)lua_touserdata(L, -1))->data;
-        len = ((neap_buf *)lua_touserdata(L, -1))->len;
+        text = json_write(L, first);
+        body = text->data;
+        len = text->len;
         type = "application/json";
         break;
     }

@@ -7,7 +7,6 @@
 #include "host/http_route.h"
 
 #define HTTP_APP     "neap.http.app"
-#define HTTP_APPS    "neap.http.apps" /* registry: app objects by address, weak */
 #define HTTP_SERVER  "neap.http.server"
 #define HTTP_REQ     "neap.http.request"
 #define HTTP_STREAM_ "neap.http.stream"
@@ -49,11 +48,10 @@ typedef struct http_req {
 void http_dispatch(neap_http_req *r, void *ud);
 int http_head(neap_http_req *r, void *ud);
 void http_gone(neap_http_req *r, int why, void *ud);
-void http_task_init(lua_State *L);
+void http_task_init(lua_State *L, http_app *a); /* the app is on top: puts what starts its requests' tasks at the bottom of a->cb */
 
 http_req *http_check_req(lua_State *L, int idx); /* raises once the request is over */
 void http_req_meta(lua_State *L);
-void http_push_json(lua_State *L, const char *name); /* [-0, +1] a function of neap.json's C half (json_lua.h), which is loaded if it is not */
 /* Turns the n values from `first` on into the answer. Raises on values that are none. */
 void http_answer(lua_State *L, http_req *q, int first, int n);
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow); /* problem+json, no Lua */

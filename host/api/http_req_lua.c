@@ -157,31 +157,15 @@ static int req_text(lua_State *L) {
     return 1;
 }
 
-void http_push_json(lua_State *L, const char *name) {
-    if (lua_getfield(L, LUA_REGISTRYINDEX, name) == LUA_TFUNCTION) return;
-    lua_pop(L, 1);
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "neap.json");
-    lua_call(L, 1, 0);
-    lua_getfield(L, LUA_REGISTRYINDEX, name);
-}
-
 static int req_json(lua_State *L) {
     http_req *q = http_check_req(L, 1);
     size_t n;
     const char *p = neap_http_body(q->r, &n);
-    http_push_json(L, JSON_FROM);
     if (!n || neap_http_header(q->r, "Content-Encoding")) { /* to be inflated, or read before */
         push_body(L, q);
         p = lua_tolstring(L, -1, &n);
-        lua_pushvalue(L, -2);
     }
-    lua_pushlightuserdata(L, (void *)p);
-    lua_pushinteger(L, (lua_Integer)n);
-    lua_call(L, 2, 2);
-    if (lua_isnil(L, -2)) return refuse(L, 400, luaL_tolstring(L, -1, NULL));
-    lua_pop(L, 1);
-    return 1;
+    return json_read(L, p, n) ? 1 : refuse(L, 400, luaL_tolstring(L, -1, NULL));
 }
 
 static int req_form(lua_State *L) {
@@ -218,9 +202,13 @@ static int req_lines(lua_State *L) {
 
 /* ---- other methods --------------------------------------------------------------------------------------------------------- */
 
-static int req_header(lua_State *L) {
-    lua_pushstring(L, neap_http_header(http_check_req(L, 1)->r, luaL_checkstring(L, 2)));
-    return 1;
+static int req_header(lua_State *L) { /* req:header(name, ...): the value of each, nil for those that did not come */
+    neap_http_req *r = http_check_req(L, 1)->r;
+    int n = lua_gettop(L) - 1;
+    luaL_argcheck(L, n > 0, 2, "the name of a header is wanted");
+    luaL_checkstack(L, n, "req:header");
+    for (int i = 2; i <= n + 1; i++) lua_pushstring(L, neap_http_header(r, luaL_checkstring(L, i)));
+    return n;
 }
 
 static int req_cookie(lua_State *L) {
@@ -311,78 +299,76 @@ static void push_headers(lua_State *L, http_req *q) {
     lua_setmetatable(L, -2);
 }
 
-static int push_field(lua_State *L, http_req *q, const char *key) {
+/* What a field is. Cheap ones are made anew each time: keeping them would cost a table. */
+enum field { NO_FIELD, ANEW, KEPT };
+
+static enum field push_field(lua_State *L, http_req *q, const char *key) {
     size_t n;
     const char *p;
     int loopback;
     switch (key[0]) {
     case 'm':
-        if (!strcmp(key, "method")) return lua_pushstring(L, neap_http_method(q->r)), 1;
+        if (!strcmp(key, "method")) return lua_pushstring(L, neap_http_method(q->r)), ANEW;
         break;
     case 'p':
+        p = neap_http_path(q->r, &n);
         if (!strcmp(key, "path")) {
-            p = neap_http_path(q->r, &n);
             push_path(L, p, n);
-            return 1;
+            return ANEW;
         }
         if (!strcmp(key, "params")) {
-            p = neap_http_path(q->r, &n);
             lua_createtable(L, 0, q->nparams);
             for (int i = 0; i < q->nparams; i++) {
                 push_path(L, p + q->param[i].off, q->param[i].len);
                 lua_setfield(L, -2, q->names[i]);
             }
-            return 1;
+            return KEPT;
         }
         break;
     case 'q':
+        p = neap_http_query(q->r, &n);
         if (!strcmp(key, "query")) {
-            p = neap_http_query(q->r, &n);
             push_form(L, p, n);
-            return 1;
+            return KEPT;
         }
-        if (!strcmp(key, "query_string")) {
-            p = neap_http_query(q->r, &n);
-            return lua_pushlstring(L, p, n), 1;
-        }
+        if (!strcmp(key, "query_string")) return lua_pushlstring(L, p, n), ANEW;
         break;
     case 'h':
-        if (!strcmp(key, "headers")) return push_headers(L, q), 1;
+        if (!strcmp(key, "headers")) return push_headers(L, q), KEPT;
         break;
     case 'i':
         if (!strcmp(key, "id")) {
             char id[24];
             snprintf(id, sizeof id, "%012llx", (unsigned long long)neap_http_id(q->r));
-            return lua_pushstring(L, id), 1;
+            return lua_pushstring(L, id), KEPT;
         }
-        if (!strcmp(key, "ip")) return lua_pushstring(L, neap_http_peer(q->r, NULL)), 1;
+        if (!strcmp(key, "ip")) return lua_pushstring(L, neap_http_peer(q->r, NULL)), ANEW;
         break;
     case 'l':
         if (!strcmp(key, "loopback")) {
             neap_http_peer(q->r, &loopback);
-            return lua_pushboolean(L, loopback), 1;
+            return lua_pushboolean(L, loopback), ANEW;
         }
         break;
     case 'a':
-        if (!strcmp(key, "allow")) return lua_pushstring(L, q->allow), 1;
+        if (!strcmp(key, "allow")) return lua_pushstring(L, q->allow), ANEW;
         break;
     case 'r':
-        if (!strcmp(key, "route_id")) return lua_pushinteger(L, q->id), 1;
+        if (!strcmp(key, "route_id")) return lua_pushinteger(L, q->id), ANEW;
         break;
     case 'b':
-        if (!strcmp(key, "body")) return push_body(L, q), 1;
+        if (!strcmp(key, "body")) return push_body(L, q), KEPT;
         break;
     default: break;
     }
-    return 0;
+    return NO_FIELD;
 }
 
 static int req_index(lua_State *L) { /* upvalue 1: methods */
-    http_req *q = rt_checkudata(L, 1, RT_CLASS_REQUEST, HTTP_REQ);
-    lua_settop(L, 2);
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-    lua_pop(L, 1);
+    http_req *q = rt_checkudata(L, 1, RT_CLASS_REQUEST, HTTP_REQ);
+    lua_settop(L, 2);
     if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
         lua_pushvalue(L, 2);
         if (lua_rawget(L, -2) != LUA_TNIL) return 1;
@@ -390,7 +376,8 @@ static int req_index(lua_State *L) { /* upvalue 1: methods */
     lua_settop(L, 2);
     if (lua_type(L, 2) != LUA_TSTRING) return 0;
     if (!q->r) http_check_req(L, 1);
-    if (!push_field(L, q, lua_tostring(L, 2))) return 0;
+    enum field f = push_field(L, q, lua_tostring(L, 2));
+    if (f != KEPT) return f == ANEW;
     cache(L, 1);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -3);

@@ -108,7 +108,7 @@ static int start(lua_State *L) {
     memcpy(q->param, s->m->param, (size_t)n * sizeof q->param[0]);
     lua_pushvalue(L, lua_upvalueindex(1)); /* the metatable */
     lua_setmetatable(L, -2);
-    lua_rawgetp(L, lua_upvalueindex(2), s->a);
+    lua_pushvalue(L, lua_upvalueindex(2)); /* the app */
     lua_setiuservalue(L, -2, 2);
     q->task = task_start_bare(s->a->R, L, 1, done, s->r);
     q->r = neap_http_ref(s->r);
@@ -125,7 +125,7 @@ static void dispatch_match(http_app *a, neap_http_req *r, neap_http_match *m, in
     }
     struct start s = {a, r, m, found};
     lua_State *L = a->cb;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)start);
+    lua_pushvalue(L, 1); /* `start` */
     lua_pushlightuserdata(L, &s);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) { /* memory */
         lua_pop(L, 1);
@@ -159,10 +159,9 @@ void http_gone(neap_http_req *r, int why, void *ud) {
     if (q && q->task) task_cancel(q->task, why == NEAP_ERR_TIMEOUT ? "the handler's time limit is over" : "the client has gone");
 }
 
-/* [-0, +0] puts `start` with its upvalues (the request's metatable, the apps) where `dispatch` finds it; the request's metatable must exist */
-void http_task_init(lua_State *L) {
+void http_task_init(lua_State *L, http_app *a) {
     luaL_getmetatable(L, HTTP_REQ);
-    lua_getfield(L, LUA_REGISTRYINDEX, HTTP_APPS);
+    lua_pushvalue(L, -2);
     lua_pushcclosure(L, start, 2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)start);
+    lua_xmove(L, a->cb, 1);
 }

@@ -15,7 +15,8 @@ typedef struct frame {
 
 typedef struct encoder {
     lua_State *L;
-    neap_buf *out;
+    json_state *state;
+    neap_buf *out; /* the state's */
     int sort, nan_null, replace, depth, max_depth;
     const char *indent; /* NULL: compact */
     char why[200];
@@ -45,9 +46,7 @@ static int newline(encoder *e) {
     return 0;
 }
 
-static int put_string(encoder *e, int idx, frame *at) {
-    size_t n;
-    const char *s = lua_tolstring(e->L, idx, &n);
+static int put_string(encoder *e, const char *s, size_t n, frame *at) {
     int err = neap_json_put_string(e->out, s, n, e->replace);
     if (err != NEAP_ERR_INVALID) return err;
     char why[100];
@@ -82,14 +81,16 @@ static int encode_member(encoder *e, int ki, int vi, int first, frame *up) {
     if (!err) err = newline(e);
     if (err) return err;
     if (lua_type(L, ki) == LUA_TSTRING) {
-        at.key = lua_tostring(L, ki);
-        err = put_string(e, ki, &at);
+        size_t n;
+        at.key = lua_tolstring(L, ki, &n);
+        err = put_string(e, at.key, n, &at);
     } else {
         if (lua_isinteger(L, ki)) neap_num_format_int(lua_tointeger(L, ki), text);
         else neap_num_format(lua_tonumber(L, ki), 0, text);
         err = buf_printf(e->out, "\"%s\"", text);
     }
-    if (!err) err = buf_puts(e->out, e->indent ? ": " : ":");
+    if (!err) err = buf_putc(e->out, ':');
+    if (!err && e->indent) err = buf_putc(e->out, ' ');
     return err ? err : encode_value(e, vi, &at);
 }
 
@@ -156,9 +157,10 @@ static int encode_object(encoder *e, int t, int marked, frame *up) {
 }
 
 /* 'a' or 'o' if the table carries a mark (ours, or another library's __jsontype), 0 if not. */
-static int mark_of(lua_State *L, int t) {
+static int mark_of(lua_State *L, const json_state *j, int t) {
     if (!lua_getmetatable(L, t)) return 0;
-    int mark = lua_rawequal(L, -1, JSON_ARRAY_MT) ? 'a' : lua_rawequal(L, -1, JSON_OBJECT_MT) ? 'o' : 0;
+    const void *mt = lua_topointer(L, -1);
+    int mark = mt == j->array.mt ? 'a' : mt == j->object.mt ? 'o' : 0;
     if (!mark) {
         lua_pushliteral(L, "__jsontype");
         lua_rawget(L, -2);
@@ -188,7 +190,7 @@ static lua_Integer list_len(lua_State *L, int t) {
 static int encode_table(encoder *e, int t, frame *at) {
     rt_breathe(e->L);
     if (e->depth >= e->max_depth || !lua_checkstack(e->L, 12)) return refuse(e, NULL, "nested too deeply: does the table contain itself?");
-    int mark = mark_of(e->L, t);
+    int mark = mark_of(e->L, e->state, t);
     if (mark == 'a') return encode_list(e, t, (lua_Integer)lua_rawlen(e->L, t), at);
     if (mark == 'o' || lua_rawlen(e->L, t) == 0) return encode_object(e, t, mark == 'o', at);
     lua_Integer n = list_len(e->L, t);
@@ -198,10 +200,12 @@ static int encode_table(encoder *e, int t, frame *at) {
 
 static int encode_value(encoder *e, int idx, frame *at) {
     lua_State *L = e->L;
+    size_t n;
+    const char *s;
     switch (lua_type(L, idx)) {
     case LUA_TNIL: return buf_puts(e->out, "null");
     case LUA_TBOOLEAN: return buf_puts(e->out, lua_toboolean(L, idx) ? "true" : "false");
-    case LUA_TSTRING: return put_string(e, idx, at);
+    case LUA_TSTRING: s = lua_tolstring(L, idx, &n); return put_string(e, s, n, at);
     case LUA_TTABLE: return encode_table(e, idx, at);
     case LUA_TNUMBER:
         if (lua_isinteger(L, idx)) return neap_json_put_int(e->out, lua_tointeger(L, idx));
@@ -237,43 +241,43 @@ static void read_options(lua_State *L, int idx, encoder *e) {
     lua_pop(L, 5);
 }
 
-/* Encodes value 1 into the shared buffer. 0, or the number of results that report the failure (try view). */
-static int encode(lua_State *L) {
-    encoder e = {.L = L, .out = lua_touserdata(L, JSON_BUFFER), .max_depth = NEAP_JSON_DEPTH};
-    read_options(L, 2, &e);
-    lua_settop(L, 1);
-    buf_clear(e.out);
-    int err = encode_value(&e, 1, NULL);
-    lua_settop(L, 1);
-    if (err) {
-        char path[300];
-        snprintf(path, sizeof path, "%s", e.path.data ? e.path.data : "$");
-        buf_free(&e.path);
-        rt_error how = {.kind = neap_err_kind(err), .sent = -1, .where = 1};
-        err_push(L, &how, "json.encode: %s (at %s)", err == NEAP_ERR_INVALID ? e.why : "out of memory", path);
-        if (!lua_toboolean(L, JSON_TRY)) return lua_error(L);
-        lua_pushnil(L);
-        lua_insert(L, -2);
-        return 2;
-    }
+/* Encodes the value at idx into the state's buffer: 1, or 0 with an error object pushed. */
+static int encode(encoder *e, int idx) {
+    lua_State *L = e->L;
+    int top = lua_gettop(L);
+    e->state = json_of(L);
+    e->out = &e->state->out;
+    buf_clear(e->out);
+    int err = encode_value(e, idx, NULL);
+    lua_settop(L, top);
+    if (!err) return 1;
+    char path[300];
+    snprintf(path, sizeof path, "%s", e->path.data ? e->path.data : "$");
+    buf_free(&e->path);
+    rt_error how = {.kind = neap_err_kind(err), .sent = -1, .where = 1};
+    err_push(L, &how, "json.encode: %s (at %s)", err == NEAP_ERR_INVALID ? e->why : "out of memory", path);
     return 0;
 }
 
 int json_encode(lua_State *L) {
+    encoder e = {.L = L, .max_depth = NEAP_JSON_DEPTH};
     luaL_checkany(L, 1);
-    int failed = encode(L);
-    if (failed) return failed;
-    neap_buf *out = lua_touserdata(L, JSON_BUFFER);
-    lua_pushlstring(L, out->data, out->len);
-    if (out->cap > KEEP) buf_free(out);
-    return 1;
+    read_options(L, 2, &e);
+    lua_settop(L, 1);
+    if (encode(&e, 1)) {
+        lua_pushlstring(L, e.out->data, e.out->len);
+        if (e.out->cap > KEEP) buf_free(e.out);
+        return 1;
+    }
+    if (!lua_toboolean(L, JSON_TRY)) return lua_error(L);
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
 }
 
-int json_encode_into(lua_State *L) {
-    neap_buf *out = lua_touserdata(L, JSON_BUFFER);
-    if (out->cap > KEEP) buf_free(out);
-    lua_settop(L, 1);
-    encode(L);
-    lua_pushlightuserdata(L, out);
-    return 1;
+const neap_buf *json_write(lua_State *L, int idx) {
+    encoder e = {.L = L, .max_depth = NEAP_JSON_DEPTH};
+    if (json_of(L)->out.cap > KEEP) buf_free(&json_of(L)->out);
+    if (!encode(&e, idx)) lua_error(L);
+    return e.out;
 }

@@ -30,10 +30,7 @@ static int core_app(lua_State *L) {
     a->max_body = (size_t)max;
     a->cb = lua_newthread(L);
     lua_setiuservalue(L, -2, 2);
-    lua_getfield(L, LUA_REGISTRYINDEX, HTTP_APPS);
-    lua_pushvalue(L, -2);
-    lua_rawsetp(L, -2, a);
-    lua_pop(L, 1);
+    http_task_init(L, a);
     if (!(a->router = neap_http_router_new())) return luaL_error(L, "not enough memory");
     return 1;
 }
@@ -383,17 +380,10 @@ static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
 int luaopen_neap_http_core(lua_State *L) {
     class(L, HTTP_APP, app_methods);
     class(L, HTTP_SERVER, server_methods);
-    lua_newtable(L); /* HTTP_APPS */
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, HTTP_APPS);
     luaL_newlib(L, functions);
     http_req_meta(L);
     lua_setfield(L, -2, "request");
     http_stream_meta(L);
     lua_setfield(L, -2, "stream");
-    http_task_init(L);
     return 1;
 }

@@ -63,7 +63,7 @@ static int push_list(lua_State *L, neap_json *j) {
         else if (n == HELD) pack_list(L, base), packed = 1;
     }
     if (!packed) pack_list(L, base);
-    lua_pushvalue(L, JSON_ARRAY_MT);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, json_of(L)->array.ref);
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -135,20 +135,17 @@ static int json_decode(lua_State *L) {
     return 2;
 }
 
-/* The text is C memory that stays as it is during the call. */
-static int json_from(lua_State *L) {
-    if (decode_text(L, lua_touserdata(L, 1), (size_t)lua_tointeger(L, 2), 0, 0)) return 1;
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+int json_read(lua_State *L, const char *s, size_t n) {
+    json_of(L);
+    return decode_text(L, s, n, 0, 0);
 }
 
 /* ---- lines ---------------------------------------------------------------------------------------------------------- */
 
-/* The iterator's own upvalues follow the module's four: text, position (0-based), lines read. */
-#define LINES_TEXT lua_upvalueindex(5)
-#define LINES_POS  lua_upvalueindex(6)
-#define LINES_N    lua_upvalueindex(7)
+/* The iterator's own upvalues follow JSON_TRY: text, position (0-based), lines read. */
+#define LINES_TEXT lua_upvalueindex(2)
+#define LINES_POS  lua_upvalueindex(3)
+#define LINES_N    lua_upvalueindex(4)
 
 static int lines_next(lua_State *L) {
     size_t n;
@@ -181,47 +178,66 @@ static int lines_next(lua_State *L) {
 static int json_lines(lua_State *L) {
     luaL_checkstring(L, 1);
     lua_settop(L, 1);
-    for (int i = 1; i <= 4; i++) lua_pushvalue(L, lua_upvalueindex(i));
+    lua_pushvalue(L, JSON_TRY);
     lua_pushvalue(L, 1);
     lua_pushinteger(L, 0);
     lua_pushinteger(L, 0);
-    lua_pushcclosure(L, lines_next, 7);
+    lua_pushcclosure(L, lines_next, 4);
     return 1;
 }
 
 /* ---- marks ---------------------------------------------------------------------------------------------------------- */
 
-static int set_mark(lua_State *L, int mt) {
+static int set_mark(lua_State *L, const json_mark *mark) {
+    const json_state *j = json_of(L);
     if (lua_isnoneornil(L, 1)) {
         lua_settop(L, 0);
         lua_newtable(L);
     }
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    if (lua_getmetatable(L, 1) && !lua_rawequal(L, -1, JSON_ARRAY_MT) && !lua_rawequal(L, -1, JSON_OBJECT_MT))
+    if (lua_getmetatable(L, 1) && lua_topointer(L, -1) != j->array.mt && lua_topointer(L, -1) != j->object.mt)
         return luaL_argerror(L, 1, "this table has a metatable of its own: give that one __jsontype = \"array\" or \"object\"");
     lua_settop(L, 1);
-    lua_pushvalue(L, mt);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, mark->ref);
     lua_setmetatable(L, 1);
     return 1;
 }
 
-static int json_array(lua_State *L) { return set_mark(L, JSON_ARRAY_MT); }
-static int json_object(lua_State *L) { return set_mark(L, JSON_OBJECT_MT); }
+static int json_array(lua_State *L) { return set_mark(L, &json_of(L)->array); }
+static int json_object(lua_State *L) { return set_mark(L, &json_of(L)->object); }
 
 /* ---- module --------------------------------------------------------------------------------------------------------- */
 
-static int buffer_gc(lua_State *L) {
-    buf_free(lua_touserdata(L, 1));
+static int state_gc(lua_State *L) {
+    buf_free(&((json_state *)lua_touserdata(L, 1))->out);
     return 0;
 }
 
-static void push_mark(lua_State *L, const char *type, const char *name) {
+static void make_mark(lua_State *L, json_mark *mark, const char *type, const char *name) {
     lua_createtable(L, 0, 2);
+    mark->mt = lua_topointer(L, -1);
     lua_pushstring(L, type);
     lua_setfield(L, -2, "__jsontype");
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__name");
+    mark->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+json_state *json_of(lua_State *L) {
+    void **slot = rt_slot(rt_of(L), RT_SLOT_JSON);
+    if (*slot) return *slot;
+    json_state *j = lua_newuserdatauv(L, sizeof *j, 0);
+    *j = (json_state){0};
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, state_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    luaL_ref(L, LUA_REGISTRYINDEX); /* for good */
+    make_mark(L, &j->array, "array", "json.array");
+    make_mark(L, &j->object, "object", "json.object");
+    *slot = j;
+    return j;
 }
 
 static const luaL_Reg functions[] = {{"encode", json_encode}, {"decode", json_decode}, {"lines", json_lines},
@@ -230,32 +246,17 @@ static const luaL_Reg functions[] = {{"encode", json_encode}, {"decode", json_de
 int luaopen_neap_json(lua_State *L);
 int luaopen_neap_json(lua_State *L) {
     lua_settop(L, 0);
-    push_mark(L, "array", "json.array");              /* 1 */
-    push_mark(L, "object", "json.object");            /* 2 */
-    neap_buf *b = lua_newuserdatauv(L, sizeof *b, 0); /* 3 */
-    *b = (neap_buf){0};
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, buffer_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, 3);
-    luaL_newlibtable(L, functions); /* 4: the module */
-    luaL_newlibtable(L, functions); /* 5: its try view */
-    for (int view = 4; view <= 5; view++) {
+    json_of(L);
+    luaL_newlibtable(L, functions); /* 1: the module */
+    luaL_newlibtable(L, functions); /* 2: its try view */
+    for (int view = 1; view <= 2; view++) {
         lua_pushvalue(L, view);
-        for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
-        lua_pushboolean(L, view == 5);
-        luaL_setfuncs(L, functions, 4);
+        lua_pushboolean(L, view == 2);
+        luaL_setfuncs(L, functions, 1);
         lua_pushlightuserdata(L, NULL);
         lua_setfield(L, -2, "null");
         lua_pop(L, 1);
     }
-    lua_setfield(L, 4, "try");
-    static const luaL_Reg inner[] = {{JSON_INTO, json_encode_into}, {JSON_FROM, json_from}};
-    for (int f = 0; f < 2; f++) {
-        for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
-        lua_pushboolean(L, 0);
-        lua_pushcclosure(L, inner[f].func, 4);
-        lua_setfield(L, LUA_REGISTRYINDEX, inner[f].name);
-    }
+    lua_setfield(L, 1, "try");
     return 1;
 }

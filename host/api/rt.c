@@ -138,6 +138,8 @@ int rt_out_of_breath(rt *R) {
     return R->interrupted && (!R->main_wait || R->running);
 }
 
+void **rt_slot(rt *R, enum rt_slot s) { return &R->slots[s]; }
+
 void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name) {
     rt *R = rt_of(L);
     void *p = lua_touserdata(L, idx);

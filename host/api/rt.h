@@ -41,6 +41,10 @@ lua_State *rt_main(rt *R); /* its main thread */
 double rt_now(rt *R);      /* the loop's monotonic clock, seconds */
 int rt_is_library(rt *R);  /* nonzero when embedded: no exit(), no signals, no stdout of our own */
 
+/* A pointer that a module keeps with the runtime, at first NULL. What it points to is the module's: a userdata that the registry anchors, say. */
+enum rt_slot { RT_SLOT_JSON, RT_SLOTS };
+void **rt_slot(rt *R, enum rt_slot s);
+
 /* luaL_checkudata for the classes that a request meets many times: by the metatable's address, which never changes once the class is registered. */
 enum rt_class { RT_CLASS_REQUEST, RT_CLASS_BATCH, RT_CLASS_SENSORS, RT_CLASS_JOURNAL, RT_CLASSES };
 void *rt_checkudata(lua_State *L, int idx, enum rt_class c, const char *name);

@@ -53,8 +53,9 @@ struct rt {
 
     rt_wait **heap;
     int nheap, heap_cap;
-    int nspare;         /* used-up wait userdata kept for the next waits (wait.c) */
-    rt_wait *main_wait; /* what the main chunk waits for, if it does */
+    int spares, nspare;    /* used-up wait userdata kept for the next waits: registry reference of their table, and how many (wait.c) */
+    const void *wait_meta; /* the waits' metatable, by address */
+    rt_wait *main_wait;    /* what the main chunk waits for, if it does */
 
     rt_hook *turns, *closers;
     int turns_changed;
@@ -68,6 +69,7 @@ struct rt {
     void *alloc_ud;
     rt_mem mem;
     const void *class_meta[RT_CLASSES]; /* for rt_checkudata; NULL: not seen yet */
+    void *slots[RT_SLOTS];
     size_t memory_used, memory_limit;
     rt_watchdog *watch; /* NULL: no time limits */
     atomic_flag watch_lock;

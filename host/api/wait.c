@@ -152,11 +152,10 @@ static int wait_gc(lua_State *L) {
 /* Most waits end well and at once: their userdata (and with it the struct) then go to a small stock in the registry instead of to the collector, for
    which an object with a finaliser is dear. A userdata that is in use is not in the stock: one whose coroutine dies is collected as ever. */
 enum { SPARE_MAX = 256 };
-static const char spare_key;
 
 static rt_wait **take_spare(lua_State *L, rt *R) {
     if (!R->nspare) return NULL;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, R->spares);
     lua_rawgeti(L, -1, R->nspare);
     lua_pushboolean(L, 0);
     lua_rawseti(L, -3, R->nspare--);
@@ -167,11 +166,10 @@ static rt_wait **take_spare(lua_State *L, rt *R) {
 /* After the continuation: p may be gone if that popped it, so nothing is read through w before the stack has shown that it is still there. */
 static void keep_spare(lua_State *L, rt *R, rt_wait **p, rt_wait *w, int at) {
     if (R->nspare == SPARE_MAX || !lua_checkstack(L, 4) || lua_touserdata(L, at) != p || !lua_getmetatable(L, at)) return;
-    luaL_getmetatable(L, WAIT_META);
-    int same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
+    int same = lua_topointer(L, -1) == R->wait_meta;
+    lua_pop(L, 1);
     if (!same || *p != w || w->state == WAIT_PENDING || w->refs != 1) return;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, R->spares);
     lua_pushvalue(L, at);
     lua_rawseti(L, -2, R->nspare + 1); /* the slot exists: the table was made full size */
     lua_pop(L, 1);
@@ -183,14 +181,16 @@ static void keep_spare(lua_State *L, rt *R, rt_wait **p, rt_wait *w, int at) {
 }
 
 void wait_init(lua_State *L) {
+    rt *R = rt_of(L);
     lua_createtable(L, SPARE_MAX, 0);
     for (int i = 1; i <= SPARE_MAX; i++) {
         lua_pushboolean(L, 0);
         lua_rawseti(L, -2, i);
     }
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_key);
+    R->spares = luaL_ref(L, LUA_REGISTRYINDEX);
 
     luaL_newmetatable(L, WAIT_META);
+    R->wait_meta = lua_topointer(L, -1);
     lua_pushcfunction(L, wait_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
