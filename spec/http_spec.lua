@@ -61,13 +61,15 @@ describe("an app", function()
         app:any("/s/:name/*rest", function(req)
             return {method = req.method, path = req.path, params = req.params, query = req.query, type = req.headers["Content-Type"],
                 low = req.headers["content-type"],
-                cookie = req:cookie "b", none = req:cookie "zz" == nil, ip = req.ip, local_ = req.loopback, header = req:header "X-MY"}
+                cookie = req:cookie "b", none = req:cookie "zz" == nil, ip = req.ip, local_ = req.loopback, header = req:header "X-MY",
+                several = json.encode {req:header("Cookie", "X-My", "X-None")}, absent = select(2, req:header("X-My", "X-None")) == nil}
         end)
         local r = app:test("PATCH", "/s/a%2Fb%20c/x/y?q=1%202&e=&f&q=3+4", {json = {1}, headers = {Cookie = "a=1; b=2; c=3", ["X-My"] = "v"}}).json
         assert.are.same({name = "a/b c", rest = "x/y"}, r.params)
         assert.are.same({q = "3 4", e = "", f = ""}, r.query)
         assert.are.same({"PATCH", "/s/a/b c/x/y", "application/json", "application/json", "2", true, "127.0.0.1", true, "v"},
             {r.method, r.path, r.type, r.low, r.cookie, r.none, r.ip, r.local_, r.header})
+        assert.are.same({'["a=1; b=2; c=3","v"]', true}, {r.several, r.absent})
         app:post("/form", function(req) return req:form() end)
         assert.are.same({a = "1 2", b = "ä"}, app:test("POST", "/form", {body = "a=1+2&b=%C3%A4",
             headers = {["Content-Type"] = "application/x-www-form-urlencoded"}}).json)

@@ -36,10 +36,11 @@ function request:form() end
 ---@return fun(): string?
 function request:lines() end
 
----One header, nil if absent.
+---One header, nil if absent; of several names, the value of each.
 ---@param name string
----@return string?
-function request:header(name) end
+---@param ... string
+---@return string? ...
+function request:header(name, ...) end
 
 ---One cookie's value, nil if absent.
 ---@param name string

@@ -47,7 +47,7 @@ function middleware.same_origin(opts)
         return from and (from == (host or ""):lower() or pages[name_of(from)])
     end
     return function(req, next)
-        local host, origin = req:header "Host", req:header "Origin"
+        local host, origin = req:header("Host", "Origin")
         if allowed and host and host ~= known then -- most requests name the same host
             local name = name_of(host)
             if not allowed[name] and not is_local(name) then http.error(421, ("this server does not answer for the host '%s'%s"):format(name, hint)) end
@@ -56,7 +56,7 @@ function middleware.same_origin(opts)
         if origin and (UNSAFE[req.method] or unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
             http.error(403, "pages of other sites may not change anything here" .. hint)
         end
-        if unsafe[req.path] and not UNSAFE[req.method] then -- an image's address, say: browsers send no Origin then
+        if not UNSAFE[req.method] and unsafe[req.path] then -- an image's address, say: browsers send no Origin then
             local site = req:header "Sec-Fetch-Site"
             if site == "cross-site" or site == "same-site" then http.error(403, "pages of other sites may not change anything here" .. hint) end
         end

@@ -61,9 +61,12 @@ function redis.private(opts)
     return client
 end
 
+local settings, default, lock = {}, nil, task.mutex()
+
 --- Leaves the server; waiting commands fail with kind "closed". May be called more than once.
 function methods:close()
     local k = known[self]
+    if self == default then default = nil end
     core.close(self)
     if not k then return end
     for _, c in ipairs(k.idle) do core.close(c) end
@@ -71,12 +74,10 @@ function methods:close()
     if k.server then k.server:close() end
 end
 
-local settings, default, lock = {}, nil, task.mutex()
-
 --- What the default client will use: {url=} or {data = directory, serve=, fsync=}; before its first use.
 function redis.configure(opts)
     args.check(opts, {"url", "data", "serve", "fsync", "timeout"}, "redis.configure")
-    if default and core.state(default) ~= "closed" then error("redis.configure: the default client is in use already; configure it at the start", 2) end
+    if default then error("redis.configure: the default client is in use already; configure it at the start", 2) end
     settings = opts
 end
 
@@ -93,9 +94,9 @@ end
 
 --- The default client; the first call may wait, for the private server's start.
 function redis.default()
-    if default and core.state(default) ~= "closed" then return default end
+    if default then return default end
     return lock:with(function()
-        if default and core.state(default) ~= "closed" then return default end
+        if default then return default end
         local url = settings.url or not settings.data and redis.environment_url()
         if url then
             default = redis.connect(url, {timeout = settings.timeout})
@@ -316,7 +317,7 @@ setmetatable(redis, {
         if fields[name] then return fields[name](redis.default()) end
         if not (methods[name] or is_command(name)) then return nil end
         local function call(...)
-            local client = redis.default()
+            local client = default or redis.default()
             local fn = methods[name] or find(client, name)
             if (...) == t then return fn(client, select(2, ...)) end
             return fn(client, ...)
