@@ -182,22 +182,37 @@ static size_t digits(char *end, uint64_t v) { /* writes backwards from end; retu
     return (size_t)(end - p);
 }
 
-static int header(neap_buf *b, char sign, uint64_t v) {
-    char t[24];
-    size_t n = digits(t + 21, v);
-    t[20 - n] = sign;
-    t[21] = '\r';
-    t[22] = '\n';
-    return buf_add(b, t + 20 - n, n + 3);
+/* "$12\r\n" at `to`, which has room for 24 bytes; returns its length. */
+static size_t header(char *to, char sign, uint64_t v) {
+    char t[24], *end = to + 1;
+    *to = sign;
+    if (v < 10) {
+        *end++ = (char)('0' + v);
+    } else {
+        size_t n = digits(t + sizeof t, v);
+        memcpy(end, t + sizeof t - n, n);
+        end += n;
+    }
+    *end++ = '\r';
+    *end++ = '\n';
+    return (size_t)(end - to);
 }
 
-int neap_resp_begin(neap_buf *b, size_t argc) { return header(b, '*', argc); }
+int neap_resp_begin(neap_buf *b, size_t argc) {
+    if (buf_reserve(b, 24)) return NEAP_ERR_MEMORY;
+    b->len += header(b->data + b->len, '*', argc);
+    b->data[b->len] = 0;
+    return 0;
+}
 
 int neap_resp_str(neap_buf *b, const char *s, size_t len) {
-    if (buf_reserve(b, len + 28)) return NEAP_ERR_MEMORY;
-    header(b, '$', len);
-    buf_add(b, s, len);
-    return buf_add(b, "\r\n", 2);
+    if (buf_reserve(b, len + 26)) return NEAP_ERR_MEMORY;
+    char *p = b->data + b->len;
+    p += header(p, '$', len);
+    if (len) memcpy(p, s, len);
+    memcpy(p + len, "\r\n", 3);
+    b->len = (size_t)(p + len + 2 - b->data);
+    return 0;
 }
 
 int neap_resp_int(neap_buf *b, int64_t n) {

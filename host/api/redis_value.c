@@ -21,9 +21,11 @@ static int is_list(lua_State *L, int idx) {
 size_t redis_count_args(lua_State *L, const char *what, int first, int top) {
     size_t n = 0;
     for (int i = first; i <= top; i++) {
-        if (lua_type(L, i) != LUA_TTABLE) {
-            check_scalar(L, what, i, i - first + 1);
+        int t = lua_type(L, i);
+        if (t == LUA_TSTRING || t == LUA_TNUMBER) {
             n++;
+        } else if (t != LUA_TTABLE) {
+            check_scalar(L, what, i, i - first + 1);
         } else if (is_list(L, i)) {
             size_t len = lua_rawlen(L, i);
             for (size_t k = 1; k <= len; k++) {
@@ -43,8 +45,8 @@ size_t redis_count_args(lua_State *L, const char *what, int first, int top) {
     return n;
 }
 
-static int put_scalar(lua_State *L, neap_buf *b, int idx) {
-    if (lua_type(L, idx) == LUA_TSTRING) {
+static int put_scalar(lua_State *L, neap_buf *b, int idx, int type) {
+    if (type == LUA_TSTRING) {
         size_t len;
         const char *s = lua_tolstring(L, idx, &len);
         return neap_resp_str(b, s, len);
@@ -55,18 +57,19 @@ static int put_scalar(lua_State *L, neap_buf *b, int idx) {
 int redis_put_args(lua_State *L, neap_buf *b, int first, int top) {
     int e = 0;
     for (int i = first; i <= top && !e; i++) {
-        if (lua_type(L, i) != LUA_TTABLE) {
-            e = put_scalar(L, b, i);
+        int t = lua_type(L, i);
+        if (t != LUA_TTABLE) {
+            e = put_scalar(L, b, i, t);
         } else if (is_list(L, i)) {
             size_t len = lua_rawlen(L, i);
             for (size_t k = 1; k <= len && !e; k++) {
                 lua_rawgeti(L, i, (lua_Integer)k);
-                e = put_scalar(L, b, -1);
+                e = put_scalar(L, b, -1, lua_type(L, -1));
                 lua_pop(L, 1);
             }
         } else {
             for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
-                if (!e && !(e = put_scalar(L, b, -2))) e = put_scalar(L, b, -1);
+                if (!e && !(e = put_scalar(L, b, -2, lua_type(L, -2)))) e = put_scalar(L, b, -1, lua_type(L, -1));
         }
     }
     return e;
