@@ -17,7 +17,7 @@ PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   = -Wl,-E -l:liblua5.4.a $(shell pkg-config --libs $(filter-out lua5.4 libcurl,$(PKGS)) 2>/dev/null) -lm -ldl -lpthread
 
 # -ffp-contract=off: the compiler must not fuse a*b+c by itself; "one seed, one result" depends on it.
-OPT      ?= -O2 -g
+OPT      ?= -O2 -g -fno-semantic-interposition -fno-plt
 CPPFLAGS += -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -I. -Ihost/include $(PKG_CFLAGS)
 CFLAGS   += -std=gnu11 $(OPT) -Wall -Wextra -Wno-unused-parameter -Wmissing-prototypes -Wshadow -fno-strict-aliasing -ffp-contract=off \
             -fvisibility=default -fPIC $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer)
