@@ -14,6 +14,8 @@ VERSION := 0.1.0
 PKGS    := lua5.4 hiredis libmicrohttpd libuv libcurl zlib
 # libcurl is opened when needed (host/fetch_curl.h). Lua is linked statically with its symbols exported: C rocks built for Lua 5.4 then load unchanged.
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+# mimalloc, where it is installed, takes malloc's place in the program (never in libneap): 0.3 us less a request. Sanitizers need their own.
+MALLOC     = $(if $(SANITIZER),,$(if $(wildcard /usr/include/mimalloc.h),-lmimalloc))
 PKG_LIBS   = -Wl,-E -l:liblua5.4.a $(shell pkg-config --libs $(filter-out lua5.4 libcurl,$(PKGS)) 2>/dev/null) -lm -ldl -lpthread
 
 # -ffp-contract=off: the compiler must not fuse a*b+c by itself; "one seed, one result" depends on it.
@@ -117,7 +119,7 @@ $(BUILD)/libcore.a: $(CORE_OBJ)
 
 $(BUILD)/neap: $(BUILD)/host/api/main.o $(BUILD)/libneap.a
 	@echo "  link $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(MALLOC) $(PKG_LIBS)
 
 # ---- tests ---------------------------------------------------------------------------------------------------------
 # spec/c/NAME_test.c is a program of its own, linked with the core (no Lua); exit 0 and a last line "N passed, N failed".
@@ -219,7 +221,7 @@ dist: $(BUILD)/dist/neap
 $(BUILD)/dist/neap: $(BUILD)/neap
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(BUILD)/host/api/main.o -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(PKG_LIBS)
+	$(Q)$(CC) $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -o $@ $(BUILD)/host/api/main.o -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(MALLOC) $(PKG_LIBS)
 
 ## make clean        remove build/
 clean:

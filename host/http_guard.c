@@ -20,7 +20,7 @@ static const unsigned char hostchar[256] = {
 struct walk {
     const char *next; /* where the next name must begin, or NULL: places are not checked */
     const char *why;  /* set at the first fault */
-    int hosts, lengths, encodings;
+    int hosts, lengths, encodings, codings;
     uint64_t length;
 };
 
@@ -54,6 +54,8 @@ static enum MHD_Result one(void *cls, enum MHD_ValueKind kind, const char *key, 
             if (value[i] < '0' || value[i] > '9') return w->why = "Content-Length is not a number", MHD_NO;
             w->length = w->length * 10 + (uint64_t)(value[i] - '0');
         }
+    } else if (is(key, kn, "content-encoding", 16)) {
+        w->codings++;
     } else if (is(key, kn, "transfer-encoding", 17)) {
         if (w->encodings++) return w->why = "more than one Transfer-Encoding", MHD_NO;
         if (!is(value, vn, "chunked", 7)) return w->why = "Transfer-Encoding is not exactly 'chunked'", MHD_NO;
@@ -84,6 +86,7 @@ int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *meth
     if (mn >= sizeof r->method_copy) return *why = "unknown method", 501;
     memcpy(r->method_copy, method, mn + 1);
     r->body_len = w.length;
+    r->coded = w.codings != 0;
     r->conn->chunked = w.encodings != 0;
     return http_guard_target(r, why);
 }

@@ -67,7 +67,7 @@ struct neap_http_req {
     unsigned recalls;
     struct http_fake *fake; /* a request without a socket: s and mhd are NULL */
     unsigned checked : 1, dispatched : 1, answered : 1, suspended : 1, pending : 1, in_flight : 1, streaming : 1, ended : 1, was_full : 1, bad : 1,
-        told : 1, loopback : 1;
+        told : 1, loopback : 1, coded : 1; /* coded: a Content-Encoding came */
 };
 
 struct neap_http {

@@ -277,6 +277,8 @@ const char *neap_http_header(neap_http_req *r, const char *name) {
     return r->mhd ? MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name) : NULL;
 }
 
+const char *neap_http_coding(neap_http_req *r) { return r->coded || r->fake ? neap_http_header(r, "Content-Encoding") : NULL; }
+
 struct each {
     void (*f)(void *ud, const char *name, const char *value);
     void *ud;

@@ -61,9 +61,7 @@ static int add_headers(struct MHD_Response *resp, const neap_http_header_kv *h, 
 static int valid(int status, const neap_http_header_kv *h, int nh) {
     if (status < 200 || status > 599) return 0;
     for (int i = 0; i < nh; i++) {
-        for (const char *p = h[i].name; *p; p++)
-            if (*p <= ' ' || *p == ':' || *p == 0x7f) return 0;
-        if (!h[i].name[0]) return 0;
+        if (!h[i].name[0] || !swar_plain(h[i].name, strlen(h[i].name), ':', ' ')) return 0;
         if (swar_plain(h[i].value, strlen(h[i].value), 0, 0)) continue;
         for (const char *p = h[i].value; *p; p++)
             if ((*p > 0 && *p < ' ' && *p != '\t') || *p == 0x7f) return 0;

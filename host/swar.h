@@ -1,4 +1,5 @@
-/* swar.h: looks at eight bytes at once. A quick "nothing special here" in front of loops that judge byte by byte: false may only mean "look closer". */
+/* swar.h: looks at eight bytes at once. A quick "nothing special here" in front of loops that judge byte by byte: false may only mean "look closer".
+ */
 #ifndef NEAP_SWAR_H
 #define NEAP_SWAR_H
 #include <stdbool.h>
@@ -35,19 +36,23 @@ static inline int swar_first(uint64_t hits) {
 
 /* Are all n bytes printable ASCII, and none of them `a` or `b`? */
 static inline bool swar_plain(const char *p, size_t n, unsigned char a, unsigned char b) {
-    if (n < 8) {
-        for (size_t i = 0; i < n; i++) {
-            unsigned char c = (unsigned char)p[i];
-            if (c < 0x20 || c > 0x7e || c == a || c == b) return false;
+    uint64_t hit = 0, x = 0;
+    if (n < 4) {
+        x = SWAR_ONES * 'x';
+        for (size_t i = 0; i < n; i++) x = x << 8 | (unsigned char)p[i];
+    } else if (n < 8) { /* two fours, which may overlap */
+        uint32_t first, last;
+        memcpy(&first, p, 4);
+        memcpy(&last, p + n - 4, 4);
+        x = (uint64_t)last << 32 | first;
+    } else {
+        const char *last = p + n - 8; /* the last eight may overlap those before */
+        for (; p < last; p += 8) {
+            x = swar_load(p);
+            hit |= swar_odd(x) | swar_is(x, 0x7f) | swar_is(x, a) | swar_is(x, b);
         }
-        return true;
+        x = swar_load(last);
     }
-    uint64_t hit = 0;
-    for (const char *end = p + n - 8;; p += 8) { /* the last eight may overlap */
-        if (p > end) p = end;
-        uint64_t x = swar_load(p);
-        hit |= swar_odd(x) | swar_is(x, 0x7f) | swar_is(x, a) | swar_is(x, b);
-        if (p == end) return !hit;
-    }
+    return !(hit | swar_odd(x) | swar_is(x, 0x7f) | swar_is(x, a) | swar_is(x, b));
 }
 #endif

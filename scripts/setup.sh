@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks for the Debian packages that neap needs and installs what is missing with one apt-get command.
 # Usage: sh scripts/setup.sh build|test      Exit: 0 all there, 3 something is missing and may not be installed from here.
-BUILD="gcc libc6-dev binutils make pkg-config liblua5.4-dev libhiredis-dev libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev zlib1g-dev lua-cjson redis-server"
+BUILD="gcc libc6-dev binutils make pkg-config liblua5.4-dev libhiredis-dev libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev zlib1g-dev libmimalloc-dev lua-cjson redis-server"
 TEST="lua-busted curl python3 procps lua5.4 luarocks"
 CLIENTS="openssl influxdb-client python3-influxdb collectd-core libyajl2 mosquitto libmosquitto-dev" # their specs are left out without them
 # Prometheus' package starts a server wherever services are started: only a container gets it from here.
