@@ -172,6 +172,17 @@ static uint32_t find_hashed(const neap_sensors *t, const char *name, size_t n, u
 
 uint32_t neap_sensors_find(const neap_sensors *t, const char *name, size_t n) { return find_hashed(t, name, n, hash_name(name, n)); }
 
+uint32_t neap_sensors_find_after(const neap_sensors *t, uint32_t before, const char *name, size_t n) {
+    uint32_t next = before < t->count ? before + 1 : 1;
+    if (t->count && t->at[next - 1].len == n && memcmp(t->at[next - 1].name, name, n) == 0) return next;
+    return neap_sensors_find(t, name, n);
+}
+
+const char *neap_sensors_name(const neap_sensors *t, uint32_t place, size_t *n) {
+    *n = t->at[place - 1].len;
+    return t->at[place - 1].name;
+}
+
 static bool grow(neap_sensors *t) {
     uint32_t cap = t->cap ? t->cap * 2 : 32, mask = cap * 2 - 1;
     uint32_t *slots = calloc(mask + 1u, sizeof *slots);
@@ -214,10 +225,11 @@ uint32_t neap_sensors_add(neap_sensors *t, const char *name, size_t n, double mi
 
 size_t neap_sensors_check(const neap_sensors *t, neap_readings *b) {
     size_t marked = 0;
+    uint32_t place = 0;
     for (size_t i = 0; i < b->count; i++) {
         neap_reading *r = &b->at[i];
         r->flags &= (uint32_t) ~(NEAP_READING_UNKNOWN | NEAP_READING_LOW | NEAP_READING_HIGH);
-        r->sensor = neap_sensors_find(t, r->name, r->name_len);
+        r->sensor = place = neap_sensors_find_after(t, place, r->name, r->name_len);
         if (!r->sensor) {
             r->flags |= NEAP_READING_UNKNOWN;
         } else {

@@ -100,6 +100,10 @@ uint32_t neap_sensors_add(neap_sensors *t, const char *name, size_t n, double mi
 /* A special sensor's readings need more than limits (a scale, an offset): neap_sensors_plain says no to them. */
 void neap_sensors_set_special(neap_sensors *t, uint32_t place, bool special);
 uint32_t neap_sensors_find(const neap_sensors *t, const char *name, size_t n);
+/* The same for the sensor that follows on the one at place `before` (0: none) in a batch: batches name sensors in the order in which these came
+   first, more often than not, and then nothing is to be searched for. */
+uint32_t neap_sensors_find_after(const neap_sensors *t, uint32_t before, const char *name, size_t n);
+const char *neap_sensors_name(const neap_sensors *t, uint32_t place, size_t *n); /* lives as long as the table */
 /* Which sensors have had news since they were last asked for. Of a batch: the sensors that the last neap_sensors_check (or _plain) found. */
 int neap_sensors_touch(neap_sensors *t, uint32_t place); /* 0 or NEAP_ERR_MEMORY */
 int neap_sensors_touch_all(neap_sensors *t, const neap_readings *b);

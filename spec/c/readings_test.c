@@ -19,6 +19,22 @@ static const struct {
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
 
+/* A batch's sensors are found whatever their order, and whichever place the one before had. */
+static void test_places(void) {
+    static const char *const names[] = {"s1", "s10", "s", "s2"};
+    neap_sensors *t = neap_sensors_new();
+    CHECK(neap_sensors_find_after(t, 0, "s1", 2) == 0, "of none");
+    for (uint32_t i = 0; i < 4; i++) CHECK(neap_sensors_add(t, names[i], strlen(names[i]), -1, 1) == i + 1);
+    for (uint32_t before = 0; before <= 4; before++) {
+        for (uint32_t i = 0; i < 4; i++)
+            CHECK(neap_sensors_find_after(t, before, names[i], strlen(names[i])) == i + 1, "%s after %u", names[i], before);
+        CHECK(neap_sensors_find_after(t, before, "s11", 3) == 0 && neap_sensors_find_after(t, before, "", 0) == 0);
+    }
+    size_t n;
+    CHECK(strcmp(neap_sensors_name(t, 2, &n), "s10") == 0 && n == 3);
+    neap_sensors_free(t);
+}
+
 int main(void) {
     uint64_t seed = 88172645463325252ull;
     for (int i = 0; i < SAMPLES; i++) {
@@ -45,6 +61,7 @@ int main(void) {
             LLVMFuzzerTestOneInput(buf, n + 1);
         }
     }
+    test_places();
     neap_readings b; /* more than fit in place, and more refusals than are kept */
     neap_readings_init(&b);
     for (uint32_t i = 1; i <= 3000; i++) {
