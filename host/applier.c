@@ -116,8 +116,8 @@ static void on_step(void *ud, int status, neap_reply *r) {
 /* After a step: longer if its entries were thin, shorter if they were full; by half or twice at most. */
 static void adapt_wait(neap_applier *a) {
     const step *s = &a->step;
-    if (!s->entries) return;
-    uint64_t full = s->readings / s->entries, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
+    if (!s->entered) return;
+    uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
     uint64_t most = a->took_ms < APPLIER_LAG_MS ? APPLIER_LAG_MS - a->took_ms : 0;
     if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
     if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
@@ -155,7 +155,7 @@ static bool send_step(neap_applier *a) {
     flight *f = &a->flights[(a->first_flight + a->flying) % APPLIER_FLIGHTS];
     *f = (flight){.a = a, .own = a->own, .from = a->pos, .to = to, .readings = readings};
     memcpy(f->uuid, a->uuid, 37);
-    neap_redis_req q = {.bytes = a->step.wire.data, .len = a->step.wire.len, .count = a->step.commands, .cb = on_step, .ud = f};
+    neap_redis_req q = {.bytes = a->step.bytes, .len = a->step.len, .count = a->step.commands, .cb = on_step, .ud = f};
     if (a->cluster) q.flags = NEAP_REDIS_BATCH;
     if ((err = neap_redis_send(a->redis, &q))) {
         step_refused(a, err, NULL);

@@ -52,19 +52,16 @@ bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end) 
 
 part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic) {
     step *s = &a->step;
-    if (!applier_grow((void **)&s->key_of, &s->key_cap, g->place, sizeof *s->key_of)) return NULL;
-    uint32_t *k = &s->key_of[g->place - 1];
+    if (!applier_grow((void **)&s->part_of, &s->part_of_cap, g->place, sizeof *s->part_of)) return NULL;
+    uint32_t *k = &s->part_of[g->place - 1];
     if (*k) return &s->parts[*k - 1];
-    if (!applier_grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) ||
-        !applier_grow((void **)&s->parts, &s->part_cap, s->part_count + 1, sizeof *s->parts))
-        return NULL;
+    if (!applier_grow((void **)&s->parts, &s->part_cap, s->part_count + 1, sizeof *s->parts)) return NULL;
     part *p = &s->parts[s->part_count++];
     program args = p->args; /* its memory is reused */
     buf_clear(&args.text);
     args.n = 0;
-    *p = (part){.place = g->place, .name = g->name, .name_len = g->name_len, .synthetic = synthetic, .args = args};
+    *p = (part){.place = g->place, .synthetic = synthetic, .args = args};
     p->asks = a->streams[g->place - 1].known != a->generation;
-    s->used[s->key_used++] = g->place;
     *k = (uint32_t)s->part_count;
     return p;
 }
@@ -73,8 +70,10 @@ part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic) {
 
 static int put_key(neap_applier *a, const part *p, const char *suffix) {
     step *s = &a->step;
+    size_t n;
+    const char *name = applier_stream_name(a, p->place, &n);
     buf_clear(&s->chunk);
-    return buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, p->name, p->name_len) || buf_puts(&s->chunk, suffix) ||
+    return buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, name, n) || buf_puts(&s->chunk, suffix) ||
            neap_resp_str(&s->wire, s->chunk.data, s->chunk.len);
 }
 
@@ -112,6 +111,8 @@ int applier_cluster_wire(neap_applier *a, uint64_t from, uint64_t to) {
     if (!err && s->names.n)
         err = neap_resp_begin(&s->wire, 2 + s->names.n) || put_text(&s->wire, "SADD") || put_text(&s->wire, a->sensors_key) ||
               buf_add(&s->wire, s->names.text.data, s->names.text.len);
+    s->bytes = s->wire.data;
+    s->len = s->wire.len;
     return err ? NEAP_ERR_MEMORY : 0;
 }
 
@@ -161,11 +162,13 @@ enum applier_outcome applier_cluster_done(neap_applier *a, const flight *f, cons
             bool knew = !p->asks;
             gone = gone || (knew && st->log && !n->item[1].len);
             if (!take_position(a, st, n->item[1].str)) {
+                size_t len;
+                const char *name = applier_stream_name(a, p->place, &len);
                 applier_say(
                     a, NEAP_APPLIER_STOPPED,
                     "Redis has position '%s' of this journal for sensor %.*s, beyond what the journal holds: one of them is an old copy. Nothing "
                     "is applied until that is put right",
-                    n->item[1].str, (int)(p->name_len < 80 ? p->name_len : 80), p->name);
+                    n->item[1].str, (int)(len < 80 ? len : 80), name);
                 return APPLIER_AGAIN;
             }
             if (knew && out != APPLIER_REFUSED) out = APPLIER_AGAIN;

@@ -1,8 +1,9 @@
-/* applier_priv.h: what applier.c (the state machine), applier_life.c (start and stop), applier_step.c (records to one script call),
-   applier_cluster.c (to one a stream) and applier_store.c (knowing the store, letting go of segments) share. */
+/* applier_priv.h: what applier.c (the state machine), applier_life.c (start and stop), applier_unit.c (records to entries), applier_step.c
+   (entries to one script call), applier_cluster.c (to one a stream) and applier_store.c (knowing the store, letting go of segments) share. */
 #ifndef NEAP_APPLIER_PRIV_H
 #define NEAP_APPLIER_PRIV_H
 #include "host/applier.h"
+#include "host/chunk.h"
 #include "host/record.h"
 #include "host/wake.h"
 
@@ -20,6 +21,7 @@ enum {
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
     APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
     APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
+    APPLIER_BLOCK = 1000,         /* pieces of text */
     APPLIER_DURABLE_MAX = 4096,
     APPLIER_TICK_MS = 500
 };
@@ -37,18 +39,30 @@ typedef struct stream {  /* one Redis stream that this applier has met */
     uint64_t pos;
 } stream;
 
-typedef struct item { /* one reading: small, as there are tens of thousands */
-    int64_t time_us;
-    uint32_t text;      /* where it begins in step->raw */
-    uint32_t next : 24; /* place in step->items + 1; 0: last of its group. A record of 64 MiB has 3 million readings */
-    uint32_t text_len : 8;
-} item;
+typedef struct piece { /* of an entry's text */
+    struct piece *next;
+    uint8_t len;
+    char text[119];
+} piece;
+
+typedef struct piece_block { /* they are made by the thousand, and reused */
+    struct piece_block *next;
+    piece at[APPLIER_BLOCK];
+} piece_block;
+
+typedef struct entry { /* a stream entry in the making: one field, readings as chunk.h has them */
+    int64_t first_us;
+    piece *first;
+    uint32_t next; /* of its group, place in step->entries + 1; 0: the last */
+} entry;
 
 typedef struct group { /* the readings of one stream in a unit */
     uint32_t place;    /* of the stream, 1-based */
-    uint32_t first, last, count;
-    const char *name;
-    size_t name_len;
+    uint32_t count, first;
+    uint32_t entry; /* the one that is being written, as in entry.next: 0 none; what follows is about it */
+    uint32_t len;
+    piece *piece; /* its last */
+    neap_chunk chunk;
 } group;
 
 typedef struct program { /* arguments of a script, in wire form, and how many */
@@ -58,34 +72,35 @@ typedef struct program { /* arguments of a script, in wire form, and how many */
 
 typedef struct part { /* of a step on a cluster: the script call of one stream */
     uint32_t place;
-    const char *name;
-    size_t name_len;
     bool synthetic, asks; /* asks: the stream's position is not known */
     program args;
 } part;
 
 typedef struct step { /* the builder's memory, reused */
-    neap_buf raw;     /* the records' positions and bytes: names and texts point into it */
     neap_buf keys, chunk, wire;
     program args, *out; /* out: what is being written: args, or a part's */
     program names;      /* on a cluster: of sensors, to be registered */
     part *parts;
     size_t part_count, part_cap;
-    uint32_t commands; /* in wire */
+    uint32_t commands; /* in bytes */
+    const char *bytes; /* the step as it is sent */
+    size_t len, room;  /* room: left before the program */
     size_t keyc;
-    uint32_t *key_of; /* place -> index in KEYS of this step; on a cluster in parts, 1-based */
-    size_t key_cap, key_used;
-    uint32_t *used; /* the places in use, to clear key_of */
-    size_t used_cap;
-    item *items;
-    size_t item_count, item_cap;
-    group *groups;
-    size_t group_count, group_cap;
-    uint32_t unit; /* number of the unit being built; never 0 */
-    size_t readings, entries;
-    char block_op; /* of the block of entries that is open, 0: none; where its count stands in args, and the count */
+    uint32_t *part_of; /* on a cluster: place -> index in parts, 1-based */
+    size_t part_of_cap;
+    size_t readings, entered; /* entered: in so many entries */
+    char block_op;            /* of the run of entries that is open, 0: none; where its count stands in args, and the count */
     uint32_t block_count;
     size_t block_at;
+    /* the unit being built (applier_unit.c) */
+    uint32_t unit;  /* its number; never 0 */
+    uint32_t place; /* of the stream that was met last */
+    group *groups;
+    size_t group_count, group_cap;
+    entry *entries;
+    size_t entry_count, entry_cap, unit_readings;
+    piece_block *blocks, *block;
+    size_t block_used;
 } step;
 
 typedef struct flight {
@@ -154,9 +169,15 @@ void applier_tick(uv_timer_t *t);    /* every APPLIER_TICK_MS: what waits is beg
 void applier_later(neap_applier *a); /* back to the greeting after a pause */
 void applier_again(neap_applier *a); /* what Redis has is to be asked for again, as soon as no step is under way */
 /* applier_step.c */
-int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings); /* step.wire; *to == from: nothing there */
+int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings); /* step.bytes; *to == from: nothing there */
 void applier_free_step(step *s);
 bool applier_grow(void **p, size_t *cap, size_t need, size_t size); /* an array, by doubling; what is new is zero */
+/* applier_unit.c */
+uint32_t applier_stream(neap_applier *a, const neap_record *r); /* finds or makes the stream of its sensor: the place; 0 without memory */
+const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n); /* its sensor's */
+void applier_unit_begin(step *s);                                                  /* the next one, without readings */
+int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place);       /* the reading that r stands at. 0 or NEAP_ERR_MEMORY */
+void applier_unit_free(step *s);
 /* applier_cluster.c */
 enum applier_outcome { APPLIER_DONE, APPLIER_REBUILD, APPLIER_AGAIN, APPLIER_REFUSED };
 bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end); /* the record that ends there is in the stream already */

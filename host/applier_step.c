@@ -1,7 +1,6 @@
 /* applier_step.c: a stretch of the journal as one script call. Batches without an idempotency key are put together, so that readings of a
    sensor share stream entries when there is much to do; a batch with a key is a unit of its own, because it is applied or skipped as one. */
 #include "host/applier_priv.h"
-#include "host/chunk.h"
 #include "host/err.h"
 #include <stdlib.h>
 
@@ -27,75 +26,28 @@ static int arg_int(step *s, int64_t v) {
     return arg(s, text, neap_num_format_int(v, text));
 }
 
-/* Finds or makes the stream of a sensor. Its 1-based place, 0 without memory. The table has sensors' names, with a 0 byte behind that of a
-   made-up stream: no sensor's name has one. */
-static uint32_t find_stream(neap_applier *a, const neap_record *r) {
-    char key[NEAP_NAME_MAX + 1];
-    const char *name = r->name;
-    size_t n = r->name_len;
-    if (r->synthetic) {
-        if (n > NEAP_NAME_MAX) return 0;
-        memcpy(key, name, n);
-        key[n++] = 0;
-        name = key;
-    }
-    uint32_t place = neap_sensors_find(a->names, name, n);
-    if (place) return place;
-    place = neap_sensors_add(a->names, name, n, 0, 0);
-    return place && applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams) ? place : 0;
-}
-
 /* On a cluster: the sensor's name for the set of sensors, once a generation. Also that of a stream which has everything already: the set lies
    elsewhere, on a node that may not have taken it, or have lost it. */
-static int register_part(neap_applier *a, stream *st, const char *name, size_t n) {
+static int register_part(neap_applier *a, uint32_t place) {
+    stream *st = &a->streams[place - 1];
+    size_t n;
     if (st->registered == a->generation) return 0;
     st->registered = a->generation;
     a->step.names.n++;
+    const char *name = applier_stream_name(a, place, &n);
     return neap_resp_str(&a->step.names.text, name, n);
 }
 
 /* end: the position behind its record */
 static int add_reading(neap_applier *a, const neap_record *r, uint64_t end) {
-    step *s = &a->step;
-    uint32_t place = find_stream(a, r);
-    if (place && a->cluster && applier_cluster_has(a, &a->streams[place - 1], end))
-        return register_part(a, &a->streams[place - 1], r->name, r->name_len);
-    if (!place || !applier_grow((void **)&s->items, &s->item_cap, s->item_count + 1, sizeof *s->items)) return NEAP_ERR_MEMORY;
-    stream *st = &a->streams[place - 1];
-    if (st->seen != s->unit) {
-        if (!applier_grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
-        st->seen = s->unit;
-        st->group = (uint32_t)s->group_count;
-        s->groups[s->group_count++] = (group){.place = place, .name = r->name, .name_len = r->name_len};
-    }
-    group *g = &s->groups[st->group];
-    s->items[s->item_count++] = (item){.text = (uint32_t)(r->text - s->raw.data), .text_len = r->text_len & 0xFF, .time_us = r->time_us};
-    uint32_t at = (uint32_t)s->item_count;
-    if (g->last) s->items[g->last - 1].next = at & 0xFFFFFF;
-    else g->first = at;
-    g->last = at;
-    g->count++;
-    s->readings++;
-    return 0;
+    uint32_t place = applier_stream(a, r);
+    if (!place) return NEAP_ERR_MEMORY;
+    if (a->cluster && applier_cluster_has(a, &a->streams[place - 1], end)) return register_part(a, place);
+    a->step.readings++;
+    return applier_unit_add(a, r, place);
 }
 
-/* The place's index in KEYS, where it is put on first sight. 0 without memory. */
-static uint32_t key_index(neap_applier *a, const group *g, bool synthetic) {
-    step *s = &a->step;
-    if (!applier_grow((void **)&s->key_of, &s->key_cap, g->place, sizeof *s->key_of)) return 0;
-    uint32_t *k = &s->key_of[g->place - 1];
-    if (*k) return *k;
-    const char *suffix = synthetic ? a->synthetic_suffix : a->stream_suffix;
-    buf_clear(&s->chunk);
-    if (buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, g->name, g->name_len) || buf_puts(&s->chunk, suffix)) return 0;
-    if (!applier_grow((void **)&s->used, &s->used_cap, s->key_used + 1, sizeof *s->used) || neap_resp_str(&s->keys, s->chunk.data, s->chunk.len))
-        return 0;
-    s->used[s->key_used++] = g->place;
-    s->keyc++;
-    return *k = (uint32_t)s->keyc + 3; /* after the three fixed keys */
-}
-
-/* Ends the open block of entries, if there is one: only now their number is known. */
+/* Ends the open run of entries, if there is one: only now their number is known. */
 static void close_block(step *s) {
     char text[9];
     if (!s->block_op) return;
@@ -104,7 +56,7 @@ static void close_block(step *s) {
     memcpy(s->out->text.data + s->block_at, text, 8);
 }
 
-/* Entries follow, trimmed or not: opens a block of them, or goes on with the one that is open. */
+/* Entries follow, trimmed or not: opens a run of them, or goes on with the one that is open. */
 static int open_block(step *s, char op) {
     if (s->block_op == op) return 0;
     close_block(s);
@@ -115,29 +67,35 @@ static int open_block(step *s, char op) {
     return 0;
 }
 
-/* One stream entry, from the reading *at on: as many as it may hold. *at moves. */
-static int put_entry(neap_applier *a, stream *st, uint32_t k, uint32_t *at) {
+static int put_entry(neap_applier *a, stream *st, const entry *e) {
     step *s = &a->step;
-    int64_t first_us = s->items[*at - 1].time_us;
-    neap_chunk c = {.time_us = first_us};
     bool trim = a->keep && ++st->entries >= APPLIER_TRIM_EVERY;
-    int err = 0;
     if (trim) st->entries = 0;
     buf_clear(&s->chunk);
-    do {
-        const item *it = &s->items[*at - 1];
-        err = neap_chunk_put(&c, &s->chunk, it->time_us, s->raw.data + it->text, it->text_len);
-        *at = it->next;
-    } while (!err && *at && c.count < APPLIER_ENTRY_READINGS && s->chunk.len < APPLIER_ENTRY_BYTES);
-    err = err || open_block(s, trim ? 'E' : 'e') || arg_int(s, k) || arg_int(s, first_us) || arg(s, s->chunk.data, s->chunk.len);
+    for (const piece *p = e->first; p; p = p->next)
+        if (buf_add(&s->chunk, p->text, p->len)) return NEAP_ERR_MEMORY;
+    int err = open_block(s, trim ? 'E' : 'e') || arg_int(s, e->first_us) || arg(s, s->chunk.data, s->chunk.len);
     s->block_count++;
-    s->entries++;
+    s->entered++;
     return err;
 }
 
-static int put_group(neap_applier *a, const group *g, uint32_t k) {
+/* The key of each entry. */
+static int put_keys(neap_applier *a, const group *g, bool synthetic) {
+    step *s = &a->step;
+    size_t n;
+    const char *name = applier_stream_name(a, g->place, &n);
+    buf_clear(&s->chunk);
+    int err = buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, name, n) ||
+              buf_puts(&s->chunk, synthetic ? a->synthetic_suffix : a->stream_suffix);
+    for (uint32_t at = g->first; !err && at; at = s->entries[at - 1].next, s->keyc++) err = neap_resp_str(&s->keys, s->chunk.data, s->chunk.len);
+    return err;
+}
+
+static int put_group(neap_applier *a, const group *g) {
+    step *s = &a->step;
     int err = 0;
-    for (uint32_t at = g->first; !err && at;) err = put_entry(a, &a->streams[g->place - 1], k, &at);
+    for (uint32_t at = g->first; !err && at; at = s->entries[at - 1].next) err = put_entry(a, &a->streams[g->place - 1], &s->entries[at - 1]);
     return err;
 }
 
@@ -147,13 +105,12 @@ static int flush_parts(neap_applier *a, const char *once, size_t once_len, bool 
     int err = 0;
     for (size_t i = 0; !err && i < s->group_count; i++) {
         const group *g = &s->groups[i];
-        stream *st = &a->streams[g->place - 1];
         part *p = applier_cluster_part(a, g, synthetic);
         if (!p) return NEAP_ERR_MEMORY;
         s->out = &p->args;
-        err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, g, 3); /* KEYS[3] is the stream */
+        err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, g);
         close_block(s);
-        err = err || register_part(a, st, g->name, g->name_len);
+        err = err || register_part(a, g->place);
     }
     return err;
 }
@@ -161,19 +118,16 @@ static int flush_parts(neap_applier *a, const char *once, size_t once_len, bool 
 /* The unit in the one program. */
 static int flush_single(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
-    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)s->item_count) : 0;
+    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)s->unit_readings) : 0;
     for (size_t i = 0; !err && i < s->group_count; i++) {
-        const group *g = &s->groups[i];
-        stream *st = &a->streams[g->place - 1];
+        stream *st = &a->streams[s->groups[i].place - 1];
+        size_t n;
         if (st->registered == a->generation) continue;
         if (!once_len) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
-        err = arg(s, "r", 1) || arg(s, g->name, g->name_len);
+        const char *name = applier_stream_name(a, s->groups[i].place, &n);
+        err = arg(s, "r", 1) || arg(s, name, n);
     }
-    for (size_t i = 0; !err && i < s->group_count; i++) {
-        uint32_t k = key_index(a, &s->groups[i], synthetic);
-        if (!k) return NEAP_ERR_MEMORY;
-        err = put_group(a, &s->groups[i], k);
-    }
+    for (size_t i = 0; !err && i < s->group_count; i++) err = put_keys(a, &s->groups[i], synthetic) || put_group(a, &s->groups[i]);
     close_block(s);
     return err;
 }
@@ -182,55 +136,48 @@ static int flush_single(neap_applier *a, const char *once, size_t once_len, bool
 static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
     int err = (a->cluster ? flush_parts : flush_single)(a, once, once_len, synthetic);
-    s->group_count = s->item_count = 0;
-    if (++s->unit == 0) s->unit = 1;
+    applier_unit_begin(s);
     return err ? NEAP_ERR_MEMORY : 0;
 }
 
-/* Collects whole records: their bytes are copied, as the reader's buffer moves on. */
+/* Takes whole records, in order. */
 typedef struct collect {
-    step *s;
-    uint64_t to;
+    neap_applier *a;
     size_t readings;
+    bool synthetic; /* the unit being collected */
     int err;
 } collect;
 
 static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
     collect *c = ud;
     neap_record r;
-    uint32_t len = (uint32_t)n;
-    if (buf_add(&c->s->raw, &end, 8) || buf_add(&c->s->raw, &len, 4) || buf_add(&c->s->raw, data, n)) {
-        c->err = NEAP_ERR_MEMORY;
-        return 1;
+    if (neap_record_open(&r, data, n)) {
+        c->a->status.damaged_bytes += n; /* sound on disk, but of a version that we do not know */
+        return 0;
     }
-    c->to = end;
-    if (!neap_record_open(&r, data, n)) c->readings += r.count;
-    return c->readings >= APPLIER_STEP_READINGS;
+    bool alone = r.key_len != 0;
+    if (alone || r.synthetic != c->synthetic) c->err = flush_unit(c->a, "", 0, c->synthetic);
+    c->synthetic = r.synthetic;
+    c->readings += r.count;
+    while (!c->err && neap_record_next(&r)) c->err = add_reading(c->a, &r, end);
+    if (!c->err && alone) c->err = flush_unit(c->a, r.key, r.key_len, c->synthetic);
+    return c->err || c->readings >= APPLIER_STEP_READINGS;
 }
 
-static int build_program(neap_applier *a) {
-    step *s = &a->step;
-    int err = 0;
-    bool synthetic = false; /* of the unit being collected */
-    for (const char *p = s->raw.data, *end = p + s->raw.len; !err && p < end;) {
-        uint32_t n;
-        uint64_t upto;
-        neap_record r;
-        memcpy(&upto, p, 8);
-        memcpy(&n, p + 8, 4);
-        p += 12;
-        if (neap_record_open(&r, p, n) == 0) {
-            bool alone = r.key_len != 0;
-            if (alone || r.synthetic != synthetic) err = flush_unit(a, "", 0, synthetic);
-            synthetic = r.synthetic;
-            while (!err && neap_record_next(&r)) err = add_reading(a, &r, upto);
-            if (!err && alone) err = flush_unit(a, r.key, r.key_len, synthetic);
-        } else {
-            a->status.damaged_bytes += n; /* sound on disk, but of a version that we do not know */
-        }
-        p += n;
-    }
-    return err ? err : flush_unit(a, "", 0, synthetic);
+/* What stands before the program is known only now that it is done. Room was left for as much as the step before had there: some megabytes are
+   neither copied nor held twice. */
+static int put_head(step *s, const neap_buf *head) {
+    neap_buf *text = &s->args.text;
+    size_t more = head->len > s->room ? head->len - s->room : 0;
+    if (buf_reserve(text, more)) return NEAP_ERR_MEMORY;
+    if (more) memmove(text->data + s->room + more, text->data + s->room, text->len - s->room);
+    text->len += more;
+    s->room += more;
+    memcpy(text->data + s->room - head->len, head->data, head->len);
+    s->bytes = text->data + s->room - head->len;
+    s->len = text->len - s->room + head->len;
+    s->room = head->len;
+    return 0;
 }
 
 static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
@@ -238,34 +185,31 @@ static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
     char text[24], number[24];
     buf_clear(&s->wire);
     s->commands = 1;
+    int n = a->stored ? snprintf(text, sizeof text, "%llu", (unsigned long long)from) : 0; /* nothing stored for this log yet: nothing is expected */
+    int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);
     int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->args.n) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
               neap_resp_str(&s->wire, a->sha, 40) || neap_resp_int(&s->wire, (int64_t)s->keyc + 3) ||
               neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) || neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) ||
-              neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len);
-    int n = a->stored || from ? snprintf(text, sizeof text, "%llu", (unsigned long long)from) : 0;
-    if (!a->stored) n = 0; /* nothing stored for this log yet: the script expects nothing */
-    int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);
-    return err || neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) || neap_resp_str(&s->wire, text, (size_t)n) ||
-                   neap_resp_str(&s->wire, number, (size_t)m) || neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) ||
-                   neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) ||
-                   buf_add(&s->wire, s->args.text.data, s->args.text.len)
-               ? NEAP_ERR_MEMORY
-               : 0;
+              neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len) ||
+              neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) || neap_resp_str(&s->wire, text, (size_t)n) ||
+              neap_resp_str(&s->wire, number, (size_t)m) || neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) ||
+              neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) || put_head(s, &s->wire);
+    return err ? NEAP_ERR_MEMORY : 0;
 }
 
 int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings) {
     step *s = &a->step;
-    collect c = {.s = s, .to = from};
+    collect c = {.a = a};
     uint64_t next = from, before;
-    buf_clear(&s->raw);
-    buf_clear(&s->args.text);
+    if (buf_reserve(&s->args.text, s->room)) return NEAP_ERR_MEMORY;
+    s->args.text.len = s->room;
     buf_clear(&s->names.text);
     buf_clear(&s->keys);
-    for (size_t i = 0; i < s->key_used; i++) s->key_of[s->used[i] - 1] = 0;
+    for (size_t i = 0; i < s->part_count; i++) s->part_of[s->parts[i].place - 1] = 0;
     s->block_op = 0;
     s->out = &s->args;
-    s->args.n = s->names.n = s->part_count = s->keyc = s->key_used = s->readings = s->entries = s->item_count = s->group_count = 0;
-    if (++s->unit == 0) s->unit = 1;
+    s->args.n = s->names.n = s->part_count = s->keyc = s->readings = s->entered = 0;
+    applier_unit_begin(s);
     int err = a->cluster ? applier_cluster_begin(a) : 0;
     if (err) return err;
     do {
@@ -275,7 +219,7 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
         *damaged += skipped;
         if (!err) err = c.err;
     } while (!err && next > before && next - from < APPLIER_STEP_BYTES && c.readings < APPLIER_STEP_READINGS);
-    if (!err) err = build_program(a);
+    if (!err) err = flush_unit(a, "", 0, c.synthetic);
     if (!err) err = (a->cluster ? applier_cluster_wire : put_wire)(a, from, next);
     *to = next;
     *readings = s->readings;
@@ -283,16 +227,13 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
 }
 
 void applier_free_step(step *s) {
-    buf_free(&s->raw);
     buf_free(&s->args.text);
     buf_free(&s->names.text);
     for (size_t i = 0; i < s->part_cap; i++) buf_free(&s->parts[i].args.text);
     free(s->parts);
+    free(s->part_of);
     buf_free(&s->keys);
     buf_free(&s->chunk);
     buf_free(&s->wire);
-    free(s->key_of);
-    free(s->used);
-    free(s->items);
-    free(s->groups);
+    applier_unit_free(s);
 }

@@ -238,6 +238,35 @@ static void test_apply(void) {
     wipe();
 }
 
+/* What waited is applied in one step: sensors with many entries each, batches that are alone in their unit, one that is left out as it came before.
+ */
+static void test_one_step(void) {
+    host h;
+    host_start(&h, false);
+    for (int i = 0; i < 70000; i += 7000) append(&h, i, 7000, NULL);
+    append(&h, 70000, 21, "once");
+    append(&h, 70000, 21, "once");
+    append(&h, 70021, 3, NULL);
+    append(&h, 70024, 2000, "alone");
+    append(&h, 72024, 5, NULL);
+    wanted_acks = 15;
+    until(&h, all_acked);
+    host_stop(&h);
+    server_start("yes", "always");
+    host_start(&h, true);
+    wanted_acks = 0;
+    CHECK(until(&h, all_applied));
+    verify(72029, "one step");
+    neap_applier_status s = status_of(&h);
+    CHECK(s.steps == 1 && s.readings == 72029 && s.duplicates == 21 && s.dead == 0, "%llu steps, %llu readings", (unsigned long long)s.steps,
+          (unsigned long long)s.readings);
+    long long entries = ask("XLEN neap:{s0}:readings");
+    CHECK(entries >= 80 && entries <= 90, "entries are full: %lld", entries);
+    host_stop(&h);
+    server_kill();
+    wipe();
+}
+
 static void test_full_and_frozen(void) {
     host h;
     server_start("yes", "everysec");
@@ -387,6 +416,7 @@ int main(void) {
     signal(SIGPIPE, SIG_IGN);
     test_record();
     test_apply();
+    test_one_step();
     test_full_and_frozen();
     test_killed();
     test_replay();

@@ -1,0 +1,106 @@
+/* applier_unit.c: the readings of a unit, put together by stream while they are read from the journal: each at the end of its stream's entry.
+   There are ten thousand entries in the making and nobody knows how long each will get, so their text lies in pieces of a fixed size. That takes
+   a third of the memory that the records themselves would, and nothing has to be looked up in them again. */
+#include "host/applier_priv.h"
+#include "host/err.h"
+#include <stdlib.h>
+
+/* The table has sensors' names, with a 0 byte behind that of a made-up stream: no sensor's name has one. */
+uint32_t applier_stream(neap_applier *a, const neap_record *r) {
+    char key[NEAP_NAME_MAX + 1];
+    const char *name = r->name;
+    size_t n = r->name_len;
+    if (r->synthetic) {
+        if (n > NEAP_NAME_MAX) return 0;
+        memcpy(key, name, n);
+        key[n++] = 0;
+        name = key;
+    }
+    uint32_t place = neap_sensors_find_after(a->names, a->step.place, name, n);
+    if (place) return a->step.place = place;
+    place = neap_sensors_add(a->names, name, n, 0, 0);
+    return place && applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams) ? place : 0;
+}
+
+const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n) {
+    const char *name = neap_sensors_name(a->names, place, n);
+    if (*n && !name[*n - 1]) --*n; /* of a made-up stream */
+    return name;
+}
+
+/* A new piece at the end of the group's entry. NULL without memory. */
+static piece *add_piece(step *s, group *g) {
+    if (!s->block || s->block_used == APPLIER_BLOCK) {
+        piece_block **next = s->block ? &s->block->next : &s->blocks;
+        if (!*next && !(*next = calloc(1, sizeof **next))) return NULL;
+        s->block = *next;
+        s->block_used = 0;
+    }
+    piece *p = &s->block->at[s->block_used++];
+    p->next = NULL;
+    p->len = 0;
+    if (g->piece) g->piece->next = p;
+    else s->entries[g->entry - 1].first = p;
+    return g->piece = p;
+}
+
+static int add_text(step *s, group *g, const char *text, size_t n) {
+    while (n) {
+        piece *p = g->piece;
+        if (!(p && p->len < sizeof p->text) && !(p = add_piece(s, g))) return NEAP_ERR_MEMORY;
+        size_t room = sizeof p->text - p->len, some = room < n ? room : n;
+        memcpy(p->text + p->len, text, some);
+        p->len = (uint8_t)(p->len + some);
+        g->len += (uint32_t)some;
+        text += some;
+        n -= some;
+    }
+    return 0;
+}
+
+/* The group's next entry, which begins with a reading of this time. */
+static int begin_entry(step *s, group *g, int64_t first_us) {
+    if (!applier_grow((void **)&s->entries, &s->entry_cap, s->entry_count + 1, sizeof *s->entries)) return NEAP_ERR_MEMORY;
+    s->entries[s->entry_count++] = (entry){.first_us = first_us};
+    if (g->entry) s->entries[g->entry - 1].next = (uint32_t)s->entry_count;
+    else g->first = (uint32_t)s->entry_count;
+    g->entry = (uint32_t)s->entry_count;
+    g->piece = NULL;
+    g->len = 0;
+    g->chunk = (neap_chunk){.time_us = first_us};
+    return 0;
+}
+
+int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place) {
+    step *s = &a->step;
+    stream *st = &a->streams[place - 1];
+    if (st->seen != s->unit) {
+        if (!applier_grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
+        st->seen = s->unit;
+        st->group = (uint32_t)s->group_count;
+        s->groups[s->group_count++] = (group){.place = place};
+    }
+    group *g = &s->groups[st->group];
+    bool full = g->chunk.count >= APPLIER_ENTRY_READINGS || g->len >= APPLIER_ENTRY_BYTES;
+    if ((!g->entry || full) && begin_entry(s, g, r->time_us)) return NEAP_ERR_MEMORY;
+    buf_clear(&s->chunk);
+    if (neap_chunk_put(&g->chunk, &s->chunk, r->time_us, r->text, r->text_len) || add_text(s, g, s->chunk.data, s->chunk.len)) return NEAP_ERR_MEMORY;
+    g->count++;
+    s->unit_readings++;
+    return 0;
+}
+
+void applier_unit_begin(step *s) {
+    s->group_count = s->entry_count = s->unit_readings = 0;
+    s->block = NULL;
+    if (++s->unit == 0) s->unit = 1;
+}
+
+void applier_unit_free(step *s) {
+    for (piece_block *b = s->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    free(s->groups);
+    free(s->entries);
+}
