@@ -58,7 +58,8 @@ static void step_done(neap_applier *a, const flight *f, const neap_reply *r) {
         a->status.duplicates += (uint64_t)r->item[2].integer;
         a->status.dead += (uint64_t)r->item[3].integer;
     }
-    a->took_ms = uv_now(a->loop) - f->sent_ms;
+    uint64_t took = uv_now(a->loop) - f->sent_ms;
+    a->took_ms = took > a->took_ms ? took : a->took_ms - (a->took_ms - took) / 4; /* one slow step is not forgotten at once */
     moved(a, f->uuid, f->own, f->to);
     running(a);
 }
@@ -119,6 +120,7 @@ static void adapt_wait(neap_applier *a) {
     if (!s->entered) return;
     uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
     uint64_t most = a->took_ms < APPLIER_LAG_MS ? APPLIER_LAG_MS - a->took_ms : 0;
+    if (!a->hurry && most > APPLIER_GATHER_FIRST_MS) most = APPLIER_GATHER_FIRST_MS; /* steps so small do not say how long a large one takes */
     if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
     if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
     if (wait > most) wait = most;
@@ -172,12 +174,13 @@ static bool send_step(neap_applier *a) {
 
 static void on_gathered(uv_timer_t *t) { applier_pump(t->data); }
 
-/* How fast the own log grows, over APPLIER_MEASURE_MS and more: up to a point readings are moved at once, beyond it they are gathered. */
+/* How fast the own log grows, over APPLIER_MEASURE_MS and more, or sooner if so much has come that it is plain: up to a point readings are moved at
+   once, beyond it they are gathered. */
 static void measure(neap_applier *a, uint64_t end) {
-    uint64_t now = uv_now(a->loop), took = now - a->grown_ms;
-    if (took < APPLIER_MEASURE_MS) return;
+    uint64_t now = uv_now(a->loop), took = now - a->grown_ms, grown = end - a->grown_to;
     uint64_t from = a->step.commands < APPLIER_CALLS ? APPLIER_HURRY : APPLIER_HURRY / 10;
-    bool hurry = (end - a->grown_to) / took > (a->hurry ? from * 2 / 3 : from);
+    if (took < APPLIER_MEASURE_MS && grown <= from * APPLIER_MEASURE_MS) return;
+    bool hurry = grown > (a->hurry ? from * 2 / 3 : from) * (took > APPLIER_MEASURE_MS ? took : APPLIER_MEASURE_MS);
     if (hurry != a->hurry) neap_journal_set_hurry(a->j, hurry);
     a->hurry = hurry;
     a->grown_ms = now;
@@ -191,7 +194,9 @@ static bool gathering(neap_applier *a) {
     neap_journal_get_stats(a->j, &s);
     measure(a, s.durable);
     uint64_t waited = uv_now(a->loop) - a->sent_ms;
-    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES || waited >= a->wait_ms) return false;
+    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES) return false;
+    if (a->flying) return true; /* Redis is at work: its answer is when to look again */
+    if (waited >= a->wait_ms) return false;
     if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, a->wait_ms - waited, 0);
     return true;
 }

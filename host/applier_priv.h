@@ -9,13 +9,15 @@
 
 enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
-    APPLIER_STEP_BYTES = 2 << 20,   /* of journal for a step, .. */
+    APPLIER_STEP_BYTES = 4 << 20,   /* of journal for a step, .. */
     APPLIER_READ_BYTES = 128 << 10, /* .. read in pieces of this size */
-    APPLIER_STEP_READINGS = 96000,
+    APPLIER_STEP_READINGS = 160000,
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_LAG_MS = 100,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms */
+    APPLIER_GATHER_FIRST_MS = 50, /* the first time not longer, .. */
+    APPLIER_LAG_MS = 150,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
+                                     also when a step takes longer than those before it, as while Redis rewrites its log */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
     APPLIER_CALLS = 1000,         /* on a cluster a step costs by its streams: from so many on a tenth of APPLIER_HURRY will do */
     APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
