@@ -185,8 +185,9 @@ function journal.news(j, fn)
                     error(position, 0)
                 end
             until applied
+            local started = task.now()
             fn(names)
-            task.sleep(GATHER_S)
+            task.sleep(math.max(GATHER_S, journal.rest(j, task.now() - started)))
         end
     end
     return function(position, known)

@@ -287,7 +287,10 @@ end
 
 --- A sensor has new readings.
 ---@param sensor string
-function Rollup:touch(sensor) self.touched[sensor] = self.touched[sensor] or "new" end
+function Rollup:touch(sensor)
+    local touched = self.touched
+    if not touched[sensor] then touched[sensor] = "new" end
+end
 
 --- Every sensor of ours: what arrived while nobody looked, such as an import or before a crash, and what is to be trimmed.
 local function sweep(self)

@@ -231,13 +231,16 @@ end
 --- Readings of these sensors have just been stored.
 ---@param sensors string[]
 function Scorer:stored(sensors)
-    for _, sensor in ipairs(sensors) do
-        local owner = self.workers > 1 and scorer.owner(sensor, self.workers) or self.me
-        if owner == self.me and self.rollup then self.rollup:touch(sensor) end
-        if owner ~= self.me then
+    local me, workers, rollup, unwatched, dirty, now = self.me, self.workers, self.rollup, self.unwatched, self.dirty, task.now()
+    for i = 1, #sensors do -- ten thousand at a time, when there are so many
+        local sensor = sensors[i]
+        local owner = workers > 1 and scorer.owner(sensor, workers) or me
+        if owner == me then
+            if rollup then rollup:touch(sensor) end
+            local looked = unwatched[sensor]
+            if not (dirty[sensor] or looked and now - looked < MODEL_LOOK_S) then self:mine(sensor) end
+        else
             self.send(owner, sensor)
-        elseif not self.unwatched[sensor] or task.now() - self.unwatched[sensor] >= MODEL_LOOK_S then
-            self:mine(sensor)
         end
     end
 end
