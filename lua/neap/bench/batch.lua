@@ -1,6 +1,6 @@
 --- Batches of readings over HTTP, acknowledged after fsync, beside InfluxDB with its defaults; and what Redis and the disk can do at best.
 --- Same client for all (spec/bench/batch_load.c, which says what it sends; its share of a core is printed, so that a figure limited by it can be
---- told), rounds interleaved, medians printed. neap's Redis syncs every second, as its private one does.
+--- told), rounds interleaved, medians printed. neap's Redis syncs every second and seldom rewrites its log, as its private one does.
 local process, task = require "neap.process", require "neap.task"
 
 local bench = {summary = "batches of 100 and 1,000, 100 to 10,000 sensors: readings/s beside InfluxDB and redis-benchmark, bytes a reading, p99 at half load"}
@@ -28,7 +28,7 @@ end
 local function redis_server(dir)
     local socket = dir .. "/redis.sock"
     local p = process.spawn {"redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-        "--dir", dir, stdout = "null"}
+        "--auto-aof-rewrite-min-size", "256mb", "--dir", dir, stdout = "null"}
     repeat task.sleep(0.02) until os.execute("redis-cli -s " .. socket .. " ping >/dev/null 2>&1")
     return p, socket
 end
