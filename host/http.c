@@ -94,7 +94,7 @@ int neap_http_turn(neap_http *s) {
     if (!s->need_run || s->closed || s->running) return 0;
     uint64_t before = s->progress;
     s->running = 1;
-    for (int i = 0; s->need_run && i < RUNS_A_TURN; i++) {
+    for (int i = 0; s->need_run && i < (s->pending ? 1 : RUNS_A_TURN); i++) {
         uint64_t p = s->progress;
         s->need_run = 0;
         neap_http *other = http_filter_for(s);
