@@ -35,6 +35,8 @@ static jlog *make_log(const char *dir, uint32_t sequence, const char *uuid) {
     if (!g) return NULL;
     g->lock_fd = -1;
     memset(g->spare, -1, sizeof g->spare);
+    g->ahead = -1;
+    g->ahead_for = UINT64_MAX;
     g->sequence = sequence;
     snprintf(g->uuid, sizeof g->uuid, "%s", uuid);
     if (!(g->dir = malloc(n))) {

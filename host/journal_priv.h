@@ -1,5 +1,5 @@
-/* journal_priv.h: what journal.c (opening, clients), journal_write.c (the writer), journal_read.c (reading, recovery)
-   and journal_release.c (letting go) share. */
+/* journal_priv.h: what journal.c (opening, clients), journal_write.c (the writer), journal_read.c (reading, recovery),
+   journal_release.c (letting go) and journal_spare.c (files to write over) share. */
 #ifndef NEAP_JOURNAL_PRIV_H
 #define NEAP_JOURNAL_PRIV_H
 #include <pthread.h>
@@ -31,6 +31,9 @@ typedef struct jlog {
     bool loose;                /* its lock file says so: it is not empty */
     bool own, broken;          /* broken: the last segment must not be written to any more */
     int spare[JOURNAL_SPARES]; /* the own log's: files to write the next segments into; -1: none */
+    int ahead;                 /* the writer's: one that is being made, -1: none; .. */
+    uint64_t ahead_len;        /* .. how much of it is there, .. */
+    uint64_t ahead_for;        /* .. and the start of the segment that it, or the last one, is to follow */
 } jlog;
 
 typedef struct jappend {                        /* one append on its way */
@@ -86,7 +89,11 @@ void journal_mark(neap_journal *j, uint64_t pos); /* a record begins at pos; mut
 uint64_t journal_age_ms(neap_journal *j);         /* mutex held */
 /* journal_release.c */
 void journal_free_log(jlog *g, bool delete_files);
+/* journal_spare.c */
+bool journal_keep_spare(neap_journal *j, jlog *g, const jsegment *s);      /* its file is a spare now; false: the file is still the caller's */
 int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size); /* its descriptor, now the caller's; -1: there is none */
+void journal_prepare_spare(neap_journal *j, jlog *g);                      /* the writer's thread, after a group: a piece of work ahead, if any */
+void journal_free_spares(jlog *g, bool delete_files);                      /* files: also those that an earlier process left */
 /* journal.c */
 void journal_client_done(neap_journal_client *c, jappend *a);
 #endif

@@ -1,43 +1,12 @@
-/* journal_release.c: letting go of what is applied. A few of the own log's files become spares, over which the next segments are written: their
-   blocks stay where they are, so that a sync has no metadata to write and the disk nothing to discard (a file of 16 MiB deleted on a file
-   system mounted with `discard` held up every fdatasync for 6 ms). What an old record left behind the end of a new one is no sound record
-   there: its CRC covers its position. */
+/* journal_release.c: letting go of what is applied: whole segments, whose files become spares (see journal_spare.c) or are deleted. */
 #include "host/journal_priv.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
-
-static void spare_path(const jlog *g, size_t i, char *out, size_t size) { snprintf(out, size, "%s/spare%zu", g->dir, i); }
-
-int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size) {
-    int fd = -1;
-    pthread_mutex_lock(&j->mutex);
-    for (size_t i = 0; fd < 0 && i < JOURNAL_SPARES; i++) {
-        if (g->spare[i] < 0) continue;
-        fd = g->spare[i];
-        g->spare[i] = -1;
-        spare_path(g, i, path, size);
-    }
-    pthread_mutex_unlock(&j->mutex);
-    if (fd >= 0) posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED); /* a page written in part has to be there */
-    return fd;
-}
 
 /* Keeps the file of a segment that has left the list as a spare, or deletes it. */
 static void let_go(neap_journal *j, jlog *g, const jsegment *s) {
-    char path[4096], spare[4096];
-    size_t i = JOURNAL_SPARES;
+    char path[4096];
+    if (journal_keep_spare(j, g, s)) return;
     journal_segment_path(g, s->start, path, sizeof path);
-    pthread_mutex_lock(&j->mutex);
-    if (g->own && j->stats.retained + (JOURNAL_SPARES + 1) * j->segment_bytes <= j->max_bytes)
-        for (i = 0; i < JOURNAL_SPARES && g->spare[i] >= 0;) i++;
-    if (i < JOURNAL_SPARES) {
-        spare_path(g, i, spare, sizeof spare);
-        if (rename(path, spare) == 0) g->spare[i] = s->fd;
-        else i = JOURNAL_SPARES;
-    }
-    pthread_mutex_unlock(&j->mutex);
-    if (i < JOURNAL_SPARES) return;
     unlink(path);
     close(s->fd);
 }
@@ -45,13 +14,7 @@ static void let_go(neap_journal *j, jlog *g, const jsegment *s) {
 void journal_free_log(jlog *g, bool delete_files) {
     char path[4096];
     if (!g) return;
-    for (size_t i = 0; i < JOURNAL_SPARES; i++) {
-        if (g->spare[i] >= 0) close(g->spare[i]);
-        if (g->dir && (g->own || delete_files)) {
-            spare_path(g, i, path, sizeof path);
-            unlink(path);
-        }
-    }
+    journal_free_spares(g, g->own || delete_files);
     for (size_t i = 0; i < g->seg_count; i++) {
         close(g->segs[i].fd);
         journal_segment_path(g, g->segs[i].start, path, sizeof path);
