@@ -15,7 +15,6 @@ enum {
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_GATHER_FIRST_MS = 50, /* the first time not longer, .. */
     APPLIER_LAG_MS = 150,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
                                      also when a step takes longer than those before it, as while Redis rewrites its log */
     APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
