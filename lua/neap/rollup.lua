@@ -143,6 +143,7 @@ local function step(view)
     if not last then return false end
     if #times > READINGS_AT_ONCE then at_once = math.max(at_once // 2, 8)
     elseif #times < READINGS_AT_ONCE // 4 then at_once = math.min(2 * at_once, MOST_AT_ONCE) end
+    task.yield()
     local groups = by_bucket(view, times, values, ids)
     fetch_with_parents(view, groups)
     local names, changed, mark = {}, {}, {}

@@ -21,6 +21,7 @@
 -- history is sorted when it is read; of readings with equal event times the one that arrived last counts.
 
 local decode = require "neap.decode"
+local task = require "neap.task"
 
 local store = {}
 
@@ -28,6 +29,7 @@ local Store = {}
 Store.__index = Store
 
 local READINGS_PER_ENTRY <const> = 128
+local AT_A_STRETCH <const> = 500 -- readings taken out of their entries before others have their turn
 local SENSORS_KEY <const> = "neap:sensors"
 local VISIBLE_S <const> = 0.2 -- so long an accepted batch may wait for Redis after it is on disk
 local USUAL <const> = {visible = VISIBLE_S}
@@ -273,7 +275,8 @@ function Store:after(sensor, id, count)
     return times, values, #entries > 0 and entries[#entries][1] or id, #entries == count
 end
 
---- The readings of at most `count` entries from the entry `from` ("(ID": behind it) to `to`, in order of arrival.
+--- The readings of at most `count` entries from the entry `from` ("(ID": behind it) to `to`, in order of arrival. Others have their turn every
+--- AT_A_STRETCH readings: 2,000 at once held requests up for 2 ms.
 ---@return integer[] times
 ---@return number[] values
 ---@return string[] ids of each reading's entry
@@ -281,8 +284,12 @@ end
 ---@return boolean more there may be more behind it
 function Store:arrivals(sensor, from, to, count)
     local entries = self.redis:raw("XRANGE", stream_key(sensor), from, to, "COUNT", count)
-    local times, values, ids = {}, {}, {}
+    local times, values, ids, rested = {}, {}, {}, 0
     for _, entry in ipairs(entries) do
+        if #times - rested >= AT_A_STRETCH then
+            rested = #times
+            task.yield()
+        end
         local fields = entry[2]
         for i = 1, #fields, 2 do decode.unpack(fields[i], fields[i + 1], times, values) end
         for i = #ids + 1, #times do ids[i] = entry[1] end
