@@ -114,16 +114,16 @@ static void on_step(void *ud, int status, neap_reply *r) {
     neap_reply_free(r);
 }
 
-/* After a step in a hurry: longer if its entries were thin, shorter if they were full; by half or twice at most. The small steps of quiet times say
-   nothing of it: a wait that grew by them would be what the first of the next flood have to wait for. */
+/* After a step in a hurry: longer if its entries were thin, shorter if they were full; to a half or four times at most. The small steps of quiet
+   times say nothing of it: a wait that grew by them would be what the first of the next flood have to wait for. */
 static void adapt_wait(neap_applier *a) {
     const step *s = &a->step;
     if (!a->hurry) a->wait_ms = APPLIER_GATHER_MIN_MS;
     if (!a->hurry || !s->entered) return;
-    uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 2 * a->wait_ms;
+    uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 4 * a->wait_ms;
     uint64_t most = a->took_ms < APPLIER_LAG_MS ? APPLIER_LAG_MS - a->took_ms : 0;
     if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
-    if (wait > 2 * a->wait_ms) wait = 2 * a->wait_ms;
+    if (wait > 4 * a->wait_ms) wait = 4 * a->wait_ms;
     if (wait > most) wait = most;
     a->wait_ms = wait < APPLIER_GATHER_MIN_MS ? APPLIER_GATHER_MIN_MS : wait;
 }
