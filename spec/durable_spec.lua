@@ -39,18 +39,16 @@ describe("a reading that was answered with 2xx", function()
         helper.remove(dir)
     end)
 
-    it("is there once and in order after kill -9 of the host, of Redis and of both", function()
-        local number, acked, stop = 0, {}, false
-        --- Posts numbered readings until told to stop; remembers those that were acknowledged.
+    --- Four posters send what `post(number)` makes of each number, while the host, its Redis and both are killed in turn, each once `quota` more posts were
+    --- acknowledged. Returns the numbers that were, when Redis has all of them, and for how long nothing was acknowledged, at most.
+    local function under_kills(quota, post)
+        local number, acked, stop, away = 0, {}, false, 0
         local function poster()
             while not stop do
                 number = number + 1
                 local mine = number
-                local ok, answer = pcall(http.request, {
-                    method = "POST", url = url .. "/receive", timeout = 5, headers = {["Idempotency-Key"] = "n" .. mine},
-                    body = ('[{"sensor_name":"t","sensor_output":%d,"ts":%d}]'):format(mine, 1700000000 + mine),
-                })
-                if ok and answer.status == 200 then
+                local ok, answer = pcall(http.request, post(mine))
+                if ok and answer.status // 100 == 2 then
                     acked[#acked + 1] = mine
                 elseif ok then
                     assert.equal(503, answer.status)
@@ -59,12 +57,11 @@ describe("a reading that was answered with 2xx", function()
                 end
             end
         end
-        local away = 0
         task.group(function(g)
             for _ = 1, 4 do g:spawn(poster) end
             for round = 1, ROUNDS do
                 local before = #acked
-                helper.eventually(function() return #acked >= before + 50 end, 20)
+                helper.eventually(function() return #acked >= before + quota end, 20)
                 local host, killed = round % 3 ~= 2, task.now()
                 if round % 3 ~= 1 then kill(helper.eventually(redis_pid, 20)) end
                 if host then
@@ -77,13 +74,28 @@ describe("a reading that was answered with 2xx", function()
                 away = math.max(away, task.now() - killed)
             end
             local before = #acked
-            helper.eventually(function() return #acked >= before + 50 end, 20)
+            helper.eventually(function() return #acked >= before + quota end, 20)
             stop = true
         end)
         helper.eventually(function()
             local answer = http.request {url = url .. "/health"}
             return answer.status == 200 and answer:json().journal.behind == 0 and answer:json().redis.up
         end, 20)
+        return acked, away
+    end
+
+    --- For the report of `make soak`.
+    local function report(...)
+        if os.getenv "NEAP_KILLS" then print((...):format(select(2, ...))) end
+    end
+
+    it("is there once and in order after kill -9 of the host, of Redis and of both", function()
+        local acked, away = under_kills(50, function(number)
+            return {
+                method = "POST", url = url .. "/receive", timeout = 5, headers = {["Idempotency-Key"] = "n" .. number},
+                body = ('[{"sensor_name":"t","sensor_output":%d,"ts":%d}]'):format(number, 1700000000 + number),
+            }
+        end)
         local text = process.run {"redis-cli", "--json", "-s", dir .. "/data/redis/redis.sock", "xrange", "neap:{t}:readings", "-", "+"}
         local seen, twice = {}, 0
         for _, entry in ipairs(json.decode(text)) do
@@ -99,9 +111,38 @@ describe("a reading that was answered with 2xx", function()
         assert.equal(0, lost, ("of %d acknowledged"):format(#acked))
         assert.equal(0, twice)
         assert.is_true(#acked >= 50 * ROUNDS)
-        if os.getenv "NEAP_KILLS" then -- for the report of `make soak`
-            print(("%d kills, %d readings acknowledged, 0 lost, 0 twice; away for %.2f s at most"):format(ROUNDS, #acked, away))
+        report("%d kills, %d readings acknowledged, 0 lost, 0 twice; away for %.2f s at most", ROUNDS, #acked, away)
+    end)
+
+    it("is there once after the same kills in a flood, where readings are gathered by sensor before Redis gets them", function()
+        local SENSORS <const>, READINGS <const> = 100, 2000
+        local acked, away = under_kills(20, function(number)
+            local lines = {}
+            for i = 1, READINGS do lines[i] = ("f%d value=%di %d"):format(i % SENSORS, number, number * READINGS + i) end
+            return {method = "POST", url = url .. "/write?precision=us", timeout = 5, body = table.concat(lines, "\n")}
+        end)
+        local times, twice, entries = {}, 0, 0 -- of each number, how many of its readings are there
+        local client <close> = redis.connect("unix://" .. dir .. "/data/redis/redis.sock")
+        for sensor = 0, SENSORS - 1 do
+            local seen = {}
+            for _, entry in ipairs(client:raw("XRANGE", ("neap:{f%d}:readings"):format(sensor), "-", "+")) do
+                local at, values = {}, {}
+                entries = entries + 1
+                for i = 1, #entry[2], 2 do decode.unpack(entry[2][i], entry[2][i + 1], at, values) end
+                for i = 1, #at do
+                    if seen[at[i]] then twice = twice + 1 end
+                    seen[at[i]] = true
+                    times[values[i]] = (times[values[i]] or 0) + 1
+                end
+            end
         end
+        local lost, readings = 0, 0
+        for _, number in ipairs(acked) do lost = lost + READINGS - (times[number] or 0) end
+        for _, n in pairs(times) do readings = readings + n end
+        assert.equal(0, lost, ("readings of %d batches acknowledged"):format(#acked))
+        assert.equal(0, twice)
+        report("in a flood: %d kills, %d readings acknowledged, 0 lost, 0 twice, %.0f to an entry (a batch alone: %d); away for %.2f s at most", ROUNDS,
+            #acked * READINGS, readings / entries, READINGS // SENSORS, away)
     end)
 
     it("is acknowledged from the journal while Redis is frozen or full, and there afterwards", function()
