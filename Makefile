@@ -117,7 +117,6 @@ $(BUILD)/libcore.a: $(CORE_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $(CORE_OBJ)
 
-$(BUILD)/host/api/main.o: CPPFLAGS += $(if $(MALLOC),-DNEAP_MIMALLOC)
 $(BUILD)/neap: $(BUILD)/host/api/main.o $(BUILD)/libneap.a
 	@echo "  link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -Wl,--whole-archive $(BUILD)/libneap.a -Wl,--no-whole-archive $(MALLOC) $(PKG_LIBS)

@@ -12,6 +12,7 @@ enum {
     APPLIER_STEP_BYTES = 4 << 20,   /* of journal for a step, .. */
     APPLIER_READ_BYTES = 128 << 10, /* .. read in pieces of this size */
     APPLIER_STEP_READINGS = 160000,
+    APPLIER_STEP_ARGS = 400000,   /* so many a step may have before its last unit: a Redis before 7.0 takes 1,048,576 in all */
     APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */

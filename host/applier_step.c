@@ -148,6 +148,11 @@ typedef struct collect {
     int err;
 } collect;
 
+static bool is_full(const collect *c) {
+    const step *s = &c->a->step;
+    return c->readings >= APPLIER_STEP_READINGS || s->args.n + s->keyc >= APPLIER_STEP_ARGS;
+}
+
 static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
     collect *c = ud;
     neap_record r;
@@ -161,7 +166,7 @@ static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
     c->readings += r.count;
     while (!c->err && neap_record_next(&r)) c->err = add_reading(c->a, &r, end);
     if (!c->err && alone) c->err = flush_unit(c->a, r.key, r.key_len, c->synthetic);
-    return c->err || c->readings >= APPLIER_STEP_READINGS;
+    return c->err || is_full(c);
 }
 
 /* What stands before the program is known only now that it is done. Room was left for as much as the step before had there: some megabytes are
@@ -218,7 +223,7 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
         err = neap_journal_read(a->j, a->uuid, before, APPLIER_READ_BYTES, take_record, &c, &next, &skipped);
         *damaged += skipped;
         if (!err) err = c.err;
-    } while (!err && next > before && next - from < APPLIER_STEP_BYTES && c.readings < APPLIER_STEP_READINGS);
+    } while (!err && next > before && next - from < APPLIER_STEP_BYTES && !is_full(&c));
     if (!err) err = flush_unit(a, "", 0, c.synthetic);
     if (!err) err = (a->cluster ? applier_cluster_wire : put_wire)(a, from, next);
     *to = next;

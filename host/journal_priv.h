@@ -91,8 +91,9 @@ uint64_t journal_age_ms(neap_journal *j);         /* mutex held */
 void journal_free_log(jlog *g, bool delete_files);
 /* journal_spare.c */
 bool journal_keep_spare(neap_journal *j, jlog *g, const jsegment *s);      /* its file is a spare now; false: the file is still the caller's */
-int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size); /* its descriptor, now the caller's; -1: there is none */
+int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size); /* its descriptor and name, now the caller's; -1: there is none */
 void journal_prepare_spare(neap_journal *j, jlog *g);                      /* the writer's thread, after a group: a piece of work ahead, if any */
+void journal_drop_ahead(jlog *g);                                          /* the same thread, when the disk is full, say: gives its blocks back */
 void journal_free_spares(jlog *g, bool delete_files);                      /* files: also those that an earlier process left */
 /* journal.c */
 void journal_client_done(neap_journal_client *c, jappend *a);

@@ -11,6 +11,7 @@ enum { PIECE = 64 * 1024 }; /* of the file made ahead, after each group: a tenth
 
 static void spare_path(const jlog *g, size_t i, char *out, size_t size) { snprintf(out, size, "%s/spare%zu", g->dir, i); }
 static void ahead_path(const jlog *g, char *out, size_t size) { snprintf(out, size, "%s/ahead", g->dir); }
+static void next_path(const jlog *g, char *out, size_t size) { snprintf(out, size, "%s/next", g->dir); } /* one that is to be a segment at once */
 
 /* Spares are kept, or made, while they fit into the bound beside what is retained. With the mutex held. */
 static bool has_room(const neap_journal *j) { return j->stats.retained + (JOURNAL_SPARES + 1) * j->segment_bytes <= j->max_bytes; }
@@ -37,13 +38,18 @@ bool journal_keep_spare(neap_journal *j, jlog *g, const jsegment *s) {
 }
 
 int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size) {
+    char spare[4096];
     int fd = -1;
+    next_path(g, path, size);
     pthread_mutex_lock(&j->mutex);
     for (size_t i = 0; fd < 0 && i < JOURNAL_SPARES; i++) {
         if (g->spare[i] < 0) continue;
         fd = g->spare[i];
         g->spare[i] = -1;
-        spare_path(g, i, path, size);
+        spare_path(g, i, spare, sizeof spare);
+        if (rename(spare, path) == 0) continue; /* its place, and the name that goes with it, may be another file's from now on */
+        close(fd);
+        fd = -1;
     }
     pthread_mutex_unlock(&j->mutex);
     if (fd >= 0) posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED); /* a page written in part has to be there */
@@ -80,11 +86,17 @@ void journal_prepare_spare(neap_journal *j, jlog *g) {
         ok = keep(g, path, g->ahead);
         pthread_mutex_unlock(&j->mutex);
     }
-    if (!ok) { /* no room, or not needed any more: the next segment has a file that grows */
-        if (g->ahead >= 0) close(g->ahead);
-        unlink(path);
-    }
+    if (!ok) journal_drop_ahead(g); /* no room, or not needed any more: the next segment has a file that grows */
     g->ahead = -1;
+}
+
+void journal_drop_ahead(jlog *g) {
+    char path[4096];
+    if (g->ahead < 0) return;
+    close(g->ahead);
+    g->ahead = -1;
+    ahead_path(g, path, sizeof path);
+    unlink(path);
 }
 
 void journal_free_spares(jlog *g, bool delete_files) {
@@ -98,5 +110,7 @@ void journal_free_spares(jlog *g, bool delete_files) {
     if (g->ahead >= 0) close(g->ahead);
     if (!g->dir || !delete_files) return;
     ahead_path(g, path, sizeof path);
+    unlink(path);
+    next_path(g, path, sizeof path);
     unlink(path);
 }

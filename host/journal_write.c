@@ -201,7 +201,8 @@ void *journal_writer(void *arg) {
         pthread_mutex_unlock(&j->mutex);
         int failed = commit(j, own, &work) ? errno : 0;
         finish_group(j, own, &work, list, failed);
-        if (!failed) journal_prepare_spare(j, own);
+        if (failed) journal_drop_ahead(own);
+        else journal_prepare_spare(j, own);
         if (j->loose && !failed) {
             if (!unsynced) {
                 clock_gettime(CLOCK_REALTIME, &due);

@@ -109,6 +109,17 @@ describe("the server's door", function()
         assert.equal(403, read(get, "-H", "Origin: https://evil.example"))
     end)
 
+    it("keeps other sites' pages from GET /receive too where app.lua lets devices use it", function()
+        local f = assert(io.open(dir .. "/app.lua", "w"))
+        f:write "return function(app, here) here.query_ingest = true end"
+        f:close()
+        start(dir .. "/app.lua")
+        local get = url .. "/receive?sensor_name=oven&sensor_output=1"
+        assert.equal(200, (select(2, curl(get))))
+        assert.equal(403, (select(2, curl("-H", "Sec-Fetch-Site: cross-site", get))))
+        assert.equal(403, (select(2, curl("-H", "Origin: https://evil.example", get))))
+    end)
+
     it("counts a batch that is sent again once, for each token by itself", function()
         local other = new_token "other"
         start "--auth"

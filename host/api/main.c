@@ -2,16 +2,19 @@
 #include <string.h>
 #include "host/api/cli.h"
 #include "host/redis_server.h"
-#ifdef NEAP_MIMALLOC
+#if __has_include(<mimalloc.h>)
 #include <mimalloc.h>
+#pragma weak mi_option_set /* whether mimalloc is there is seen at the start (the Makefile links it if it can) */
 #endif
 
 /* mimalloc keeps what was freed for 25 ms: long enough for the buffers of a flood of ten thousand sensors to stand beside those of the next step. */
 static void give_back_soon(void) {
-#if defined(NEAP_MIMALLOC) && MI_MALLOC_VERSION >= 210
-    mi_option_set(mi_option_purge_delay, 1);
-#elif defined(NEAP_MIMALLOC)
-    mi_option_set(mi_option_decommit_delay, 1);
+#ifdef MI_MALLOC_VERSION
+#if MI_MALLOC_VERSION >= 210
+    if (mi_option_set) mi_option_set(mi_option_purge_delay, 1);
+#else
+    if (mi_option_set) mi_option_set(mi_option_decommit_delay, 1);
+#endif
 #endif
 }
 

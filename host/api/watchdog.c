@@ -66,7 +66,7 @@ void watch_end(rt *R) {
     uint64_t ns = coarse_ns() - atomic_load_explicit(&R->slice_start, memory_order_relaxed);
     atomic_store_explicit(&R->slice_start, 0, memory_order_relaxed); /* watch_top's lock makes it seen */
     watch_top(R, NULL);
-    if (ns < w->warn_ns) return;
+    if (ns < w->warn_ns && !*w->blocked_at) return; /* a place that was noted is told, or it would be told of the next slice */
     char text[256];
     snprintf(text, sizeof text, "a task blocked the loop for %.0f ms%s%s", (double)ns / 1e6, *w->blocked_at ? " at " : "", w->blocked_at);
     w->blocked_at[0] = 0;

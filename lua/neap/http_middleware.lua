@@ -40,7 +40,7 @@ end
 function middleware.same_origin(opts)
     local http = require "neap.http"
     opts = opts or {}
-    local allowed, known, hint, unsafe = opts.hosts and {}, nil, opts.hint and "; " .. opts.hint or "", opts.unsafe
+    local allowed, known, hint, unsafe = opts.hosts and {}, nil, opts.hint and "; " .. opts.hint or "", opts.unsafe or {}
     for _, host in ipairs(opts.hosts or {}) do allowed[name_of(host)] = true end
     local pages = {}
     for _, host in ipairs(opts.pages or {}) do pages[name_of(host)] = true end
@@ -55,10 +55,10 @@ function middleware.same_origin(opts)
             if not allowed[name] and not is_local(name) then http.error(421, ("this server does not answer for the host '%s'%s"):format(name, hint)) end
             known = host
         end
-        if origin and (UNSAFE[req.method] or unsafe and unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
+        if origin and (UNSAFE[req.method] or unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
             http.error(403, "pages of other sites may not change anything here" .. hint)
         end
-        if unsafe and not UNSAFE[req.method] and unsafe[req.path] then -- an image's address, say: browsers send no Origin then
+        if not UNSAFE[req.method] and unsafe[req.path] then -- an image's address, say: browsers send no Origin then
             local site = req:header "Sec-Fetch-Site"
             if site == "cross-site" or site == "same-site" then http.error(403, "pages of other sites may not change anything here" .. hint) end
         end

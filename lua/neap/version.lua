@@ -25,7 +25,7 @@ local function keep_strangers_out(app, opt)
         end
     end
     local fn = http.same_origin {
-        hosts = hosts, pages = opt.allow_host, unsafe = opt.allow_get and {["/receive"] = true} or nil,
+        hosts = hosts, pages = opt.allow_host, unsafe = {["/receive"] = true}, -- with --allow-get, or once app.lua says here.query_ingest
         hint = "`neap serve --allow-host NAME` lets a name and its pages in",
     }
     table.insert(app.middleware, 1, {fn = fn})

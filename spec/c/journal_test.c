@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -479,6 +480,50 @@ static void test_ahead(void) {
     wipe();
 }
 
+static atomic_int appending;
+
+static void *releaser(void *arg) {
+    neap_journal *j = arg;
+    neap_journal_log log;
+    while (atomic_load(&appending))
+        if (neap_journal_logs(j, &log, 1) == 1 && log.end > log.first + 40000) neap_journal_release(j, log.uuid, log.end - 20000);
+    return NULL;
+}
+
+/* Another thread lets go of segments, whose files become spares, while the writer takes spares: no file has two masters. After a crash all that was
+   not released is there. */
+static void test_release_while_rolling(void) {
+    enum { LAST = 19000 };
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bench b;
+        pthread_t th;
+        neap_journal_log log;
+        if (start(&b, 0, 3000)) _exit(3);
+        atomic_store(&appending, 1);
+        pthread_create(&th, NULL, releaser, b.j);
+        append(&b, 0, LAST);
+        atomic_store(&appending, 0);
+        pthread_join(th, NULL);
+        CHECK(b.acked == LAST && neap_journal_logs(b.j, &log, 1) == 1 && log.end - log.first >= 20000, "%d acknowledged", (int)b.acked);
+        fflush(stdout);
+        _exit(test_failed != 0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    bench b;
+    start(&b, 0, 3000);
+    CHECK(read_all(b.j, 1 << 20, true) == 0 && t.wrong == 0 && t.last == LAST - 1, "up to %u", t.last);
+    uint32_t first = 0;
+    while (first < LAST && !t.seen[first]) first++;
+    CHECK(t.count >= 100 && t.count == LAST - first, "%u from %u on", t.count, first);
+    stop(&b);
+    CHECK(entries() == 0);
+    wipe();
+}
+
 static void test_threads(void) {
     bench b[3];
     pthread_t th[2];
@@ -583,6 +628,7 @@ int main(int argc, char **argv) {
     test_kill();
     test_spares();
     test_ahead();
+    test_release_while_rolling();
     test_threads();
     test_applied();
     test_turn();
