@@ -286,6 +286,24 @@ rt *rt_new(const rt_options *o) {
     return NULL;
 }
 
+static int nothing(lua_State *L) { return 0; }
+
+static int a_level_down(lua_State *L) {
+    lua_pushcfunction(L, nothing);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+/* Lua gives up a finaliser that it has no memory to call, and what that would have freed is lost: so the room that calls need is made beforehand. */
+static void make_room_to_close(lua_State *L) {
+    for (int i = 0; i < 2; i++) { /* an allocation that fails once may well succeed the next time */
+        lua_settop(L, 0);
+        if (!lua_checkstack(L, 3 * LUA_MINSTACK)) continue;
+        lua_pushcfunction(L, a_level_down);
+        if (lua_pcall(L, 0, 0, 0) == LUA_OK) return;
+    }
+}
+
 int rt_close(rt *R) {
     if (R->closing) return 0;
     R->closing = 1;
@@ -297,7 +315,10 @@ int rt_close(rt *R) {
         h->close(h->ud);
         free(h);
     }
-    if (R->L) lua_close(R->L);
+    if (R->L) {
+        make_room_to_close(R->L);
+        lua_close(R->L);
+    }
     mem_close(&R->mem);
     while (R->turns) rt_off_turn(R, R->turns->turn, R->turns->ud);
     while (R->posted) {
