@@ -17,9 +17,10 @@ uint32_t applier_stream(neap_applier *a, const neap_record *r) {
         name = key;
     }
     uint32_t place = neap_sensors_find_after(a->names, a->step.place, name, n);
-    if (place) return a->step.place = place;
-    place = neap_sensors_add(a->names, name, n, 0, 0);
-    return place && applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams) ? place : 0;
+    if (!place) place = neap_sensors_add(a->names, name, n, 0, 0);
+    /* A name may be there without its stream: memory ran out between the two. */
+    if (!place || (place > a->stream_cap && !applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams))) return 0;
+    return a->step.place = place;
 }
 
 const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n) {

@@ -134,6 +134,13 @@ static bool segment(int n, char *path, size_t size) {
     return ok;
 }
 
+/* The child's own checks have passed. */
+static void check_child(pid_t pid) {
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+}
+
 static int entries(void) {
     DIR *d = opendir(dir);
     int n = 0;
@@ -304,9 +311,7 @@ static void test_full(void) {
         fflush(stdout);
         _exit(test_failed != 0);
     }
-    int status;
-    waitpid(pid, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_child(pid);
     wipe();
 }
 
@@ -399,9 +404,7 @@ static void test_spares(void) {
         fflush(stdout);
         _exit(test_failed != 0);
     }
-    int status;
-    waitpid(pid, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_child(pid);
     if (!segment(1, path, sizeof path)) exit(2);
     snprintf(old, sizeof old, "cp '%s' \"$(dirname '%s')/0000000000000010.seg\"", path, path);
     if (system(old)) exit(2);
@@ -469,9 +472,7 @@ static void test_ahead(void) {
         fflush(stdout);
         _exit(test_failed != 0);
     }
-    int status;
-    waitpid(pid, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_child(pid);
     bench b;
     start(&b, 0, SEGMENT);
     CHECK(read_all(b.j, 1 << 20, true) == 0 && t.wrong == 0 && t.count == LAST, "%u: the zeros behind the last record are no damage", t.count);
@@ -510,9 +511,7 @@ static void test_release_while_rolling(void) {
         fflush(stdout);
         _exit(test_failed != 0);
     }
-    int status;
-    waitpid(pid, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    check_child(pid);
     bench b;
     start(&b, 0, 3000);
     CHECK(read_all(b.j, 1 << 20, true) == 0 && t.wrong == 0 && t.last == LAST - 1, "up to %u", t.last);
@@ -540,9 +539,7 @@ static void test_threads(void) {
         execl("/proc/self/exe", "journal_test", dir, (char *)NULL);
         _exit(9);
     }
-    int status;
-    waitpid(pid, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d", status);
+    check_child(pid);
     neap_journal_close(b[0].j);
     neap_journal_close(b[1].j);
     stop(&b[2]);
