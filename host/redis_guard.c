@@ -1,7 +1,7 @@
 /* redis_guard.c: the process between neap and its redis-server (see redis_server.h): starts redis-server, starts it again when it
    dies, ends it when no user is left, and takes it along when killed. Apart from the host because users come and go while the
    server stays: PDEATHSIG of the process that happened to start it would end it under the others.
-   Two threads: main forks and waits for redis-server; the other waits for the users' locks. */
+   Three threads: main forks and waits for redis-server, one waits for the users' locks, one keeps the disk at work (redis_writeback.c). */
 #include <limits.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -173,6 +173,7 @@ int neap_redis_guard_main(int argc, char **argv) {
     pthread_t waiter;
     if (guard.users < 0 || pthread_create(&waiter, NULL, wait_for_users, NULL)) _exit(7);
     pthread_detach(waiter); /* it waits for as long as we live */
+    redis_write_back();
     supervise();
     unlink(guard.socket);
     _exit(0); /* the locks go now: whoever waits at the door may start anew */

@@ -21,6 +21,9 @@ enum redis_probe { PROBE_NOBODY, PROBE_SILENT, PROBE_LOADING, PROBE_UP };
 enum redis_probe redis_probe(const char *path, int wait_ms);
 void redis_ask_shutdown(const char *path); /* SHUTDOWN NOSAVE: the AOF is written and synced anyway */
 
+/* For the guard: from now on a thread gives the append-only file in the working directory to the disk as it grows (redis_writeback.c). */
+void redis_write_back(void);
+
 typedef struct redis_private {
     char dir[PATH_MAX]; /* <data>/redis */
     char socket[PATH_MAX];

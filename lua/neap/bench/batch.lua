@@ -1,6 +1,6 @@
 --- Batches of readings over HTTP, acknowledged after fsync, beside InfluxDB with its defaults; and what Redis and the disk can do at best.
 --- Same client for all (spec/bench/batch_load.c, which says what it sends; its share of a core is printed, so that a figure limited by it can be
---- told), rounds interleaved, medians printed. neap's Redis syncs every second and seldom rewrites its log, as its private one does.
+--- told), rounds interleaved, medians printed. neap has its private Redis, which syncs every second.
 local process, task = require "neap.process", require "neap.task"
 
 local bench = {summary = "batches of 100 and 1,000, 100 to 10,000 sensors: readings/s beside InfluxDB and redis-benchmark, bytes a reading, p99 at half load"}
@@ -25,19 +25,17 @@ end
 
 -- ---- the servers ----
 
-local function redis_server(dir)
-    local socket = dir .. "/redis.sock"
-    local p = process.spawn {"redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-        "--auto-aof-rewrite-min-size", "256mb", "--dir", dir, stdout = "null"}
-    repeat task.sleep(0.02) until os.execute("redis-cli -s " .. socket .. " ping >/dev/null 2>&1")
-    return p, socket
+local function info(socket, section, field)
+    return tonumber((process.run({"redis-cli", "-s", socket, "INFO", section}):match(field .. ":(%d+)")))
 end
 
-local function neap_server(dir, port, socket, ack)
-    local p = process.spawn {arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--redis", "unix://" .. socket, "--data", dir .. "/neap",
-        "--workers", "1", "--ack", ack, stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
+--- Serves on a private Redis of its own. Returns the process, Redis' socket and its pid.
+local function neap_server(dir, port, ack)
+    local p = process.spawn {"env", "-u", "REDIS_URL", arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--data", dir .. "/neap", "--workers", "1", "--ack", ack,
+        stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
     answers(("http://127.0.0.1:%d/health"):format(port))
-    return p
+    local socket = dir .. "/neap/redis/redis.sock"
+    return p, socket, info(socket, "server", "process_id")
 end
 
 local function influx_server(dir, port)
@@ -113,10 +111,6 @@ local function disk(tools, dir)
     return tonumber(p50), tonumber(p99)
 end
 
-local function info(socket, section, field)
-    return tonumber((process.run({"redis-cli", "-s", socket, "INFO", section}):match(field .. ":(%d+)")))
-end
-
 --- Waits until Redis has all that was acknowledged.
 local function settle(port)
     repeat
@@ -136,11 +130,12 @@ local function lines(name, more)
     return case
 end
 
-local SCALE <const> = {
-    lines("1,000,000 over 100 sensors", {requests = 10000, twice = true}),
-    lines("1,000,000 over 1,000 sensors", {requests = 10000, sensors = 1000, twice = true}),
-    lines("1,000,000 over 10,000 sensors", {requests = 10000, sensors = 10000, twice = true}),
-}
+local SCALE <const>, INFLUX_SCALE <const> = {}, {}
+for i, sensors in ipairs {100, 1000, 10000} do
+    local name = "1,000,000 over " .. ({"100", "1,000", "10,000"})[i] .. " sensors"
+    SCALE[i] = lines(name, {requests = 10000, sensors = sensors, twice = true})
+    INFLUX_SCALE[i] = lines("InfluxDB, " .. name:gsub(" sensors", ""), {server = "influx", path = "/write?db=bench", requests = 10000, sensors = sensors})
+end
 local CASES <const> = {
     lines(LINES, {half = true}),
     lines(INFLUX, {server = "influx", path = "/write?db=bench"}),
@@ -148,7 +143,7 @@ local CASES <const> = {
     lines(JSON, {path = "/receive", dialect = "json"}),
     lines(BACKFILL, {readings = 1000, sensors = 1}),
     lines(ALONE, {readings = 1, sensors = 10, connections = 10, requests = 200000}), -- no two of one sensor under way: none share an entry
-    SCALE[1], SCALE[2], SCALE[3],
+    SCALE[1], SCALE[2], SCALE[3], INFLUX_SCALE[1], INFLUX_SCALE[3],
 }
 
 local function half_load(tools, port, dir, case, seconds, out)
@@ -177,13 +172,12 @@ local function measure(tools, case, seconds, port)
         out.host_us = (cpu_seconds(server.pid) - before) / out.sent * 1e6
         return out
     end
-    local redis <close>, socket = redis_server(dir)
-    local server <close> = neap_server(dir, port, socket, case.ack)
+    local server <close>, socket, redis = neap_server(dir, port, case.ack)
     local memory = info(socket, "memory", "used_memory_dataset")
-    local out, host_us, redis_us = load_counted(tools, port, case, seconds, server.pid, redis.pid)
+    local out, host_us, redis_us = load_counted(tools, port, case, seconds, server.pid, redis)
     out.host_us, out.redis_us = host_us, redis_us
     out.bytes, out.mib = (info(socket, "memory", "used_memory_dataset") - memory) / out.sent, peak_mib(server.pid)
-    if case.twice then out.again_host_us, out.again_redis_us = select(2, load_counted(tools, port, case, seconds, server.pid, redis.pid)) end
+    if case.twice then out.again_host_us, out.again_redis_us = select(2, load_counted(tools, port, case, seconds, server.pid, redis)) end
     if case.half then half_load(tools, port, dir, case, seconds, out) end
     if case.limit then out.xadd = xadd_limit(socket) end
     return out
@@ -226,6 +220,8 @@ local function report(m, say)
     say(("10,000 sensors cost %.2fx the CPU of 100 a reading; another million into the same streams %.2fx (%.3f + %.3f us beside %.3f + %.3f): a "
         .. "sensor's first readings cost %.1f us more"):format(first / few_first, again / few_again, many.again_host_us, many.again_redis_us,
         few.again_host_us, few.again_redis_us, (first - again) * 100))
+    local influx_few, influx_many = m[INFLUX_SCALE[1].name], m[INFLUX_SCALE[3].name]
+    if influx_many then say(("InfluxDB: 10,000 sensors cost %.2fx the CPU of 100 a reading"):format(influx_many.host_us / influx_few.host_us)) end
     return vs
 end
 
