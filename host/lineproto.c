@@ -3,6 +3,7 @@
 #include "host/err.h"
 #include "host/json.h"
 #include "host/num.h"
+#include "host/swar.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,12 @@ static inline bool take_name(neap_lp *l, uint8_t stop, neap_lp_slice *out) {
     const char *p = l->p, *end = l->end;
     bool escaped = false;
     uint8_t seen = 0;
+    for (uint64_t hit; end - p >= 8; p += 8) { /* what is plain in any of the three */
+        uint64_t x = swar_load(p);
+        if (!(hit = swar_is(x, ' ') | swar_is(x, ',') | swar_is(x, '=') | swar_is(x, '\\') | swar_odd(x) | swar_is(x, 0x7F))) continue;
+        p += swar_first(hit);
+        break;
+    }
     for (; p < end; p++) {
         uint8_t k = ends[(unsigned char)*p];
         if (k & stop) break;
@@ -132,17 +139,20 @@ static neap_lp_field *add_field(neap_lp *l) {
     return &l->fields[l->field_count++];
 }
 
+static const char out_of_range[] = "this whole number is out of range";
+
 static const char *whole_number(const char *p, const char *end, bool neg_ok, uint64_t limit_pos, uint64_t limit_neg, neap_lp_field *f) {
     bool neg = neg_ok && p < end && *p == '-';
-    uint64_t v = 0, limit = neg ? limit_neg : limit_pos;
+    uint64_t v = 0, limit = neg ? limit_neg : limit_pos, x;
     p += neg;
     if (p == end) return "a number has no digits";
+    for (int i = 0; i < 2 && end - p >= 8 && swar_digits(x = swar_load(p)); i++, p += 8) v = v * 100000000 + swar_number(x); /* 16 digits fit */
     for (; p < end; p++) {
         unsigned d = (unsigned)(*p - '0');
         if (d > 9) return "malformed whole number";
-        if (v > (limit - d) / 10) return "this whole number is out of range";
-        v = v * 10 + d;
+        if (__builtin_mul_overflow(v, 10u, &v) || __builtin_add_overflow(v, d, &v)) return out_of_range;
     }
+    if (v > limit) return out_of_range;
     f->i = neg ? (int64_t)(0 - v) : (int64_t)v;
     f->d = neg ? -(double)v : (double)v;
     return NULL;

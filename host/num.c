@@ -89,6 +89,14 @@ const char *neap_num_scan(const char *p, const char *end, bool loose, neap_num *
     return p;
 }
 
+bool neap_num_strict(const char *s, size_t n) {
+    const char *end = s + n;
+    s += s < end && *s == '-';
+    if (!digit(s, end) || (*s == '0' && digit(s + 1, end))) return false;
+    while (digit(s, end)) s++;
+    return s == end || *s != '.' || digit(s + 1, end);
+}
+
 bool neap_num_text(const char *s, size_t n, neap_num *out) {
     const char *end = s + n;
     while (s < end && (*s == ' ' || *s == '\t')) s++;

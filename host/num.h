@@ -20,6 +20,8 @@ const char *neap_num_scan(const char *p, const char *end, bool loose, neap_num *
 
 /* A whole slice as a loose number: blanks around it and one leading '+' are forgiven, nothing else is. False if it is not one. */
 bool neap_num_text(const char *s, size_t n, neap_num *out);
+/* Is this slice, which neap_num_scan took as loose or which is a whole number, one in the strict grammar too? */
+bool neap_num_strict(const char *s, size_t n);
 
 /* Writes a finite double; returns the length. `keep_float`: an integral value ends in ".0", so that it stays a float. */
 size_t neap_num_format(double d, bool keep_float, char out[NEAP_NUM_TEXT]);

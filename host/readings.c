@@ -172,9 +172,15 @@ static uint32_t find_hashed(const neap_sensors *t, const char *name, size_t n, u
 
 uint32_t neap_sensors_find(const neap_sensors *t, const char *name, size_t n) { return find_hashed(t, name, n, hash_name(name, n)); }
 
+static bool is_at(const neap_sensors *t, uint32_t place, const char *name, size_t n) {
+    const sensor *s = &t->at[place - 1];
+    return s->len == n && memcmp(s->name, name, n) == 0;
+}
+
 uint32_t neap_sensors_find_after(const neap_sensors *t, uint32_t before, const char *name, size_t n) {
     uint32_t next = before < t->count ? before + 1 : 1;
-    if (t->count && t->at[next - 1].len == n && memcmp(t->at[next - 1].name, name, n) == 0) return next;
+    if (t->count && is_at(t, next, name, n)) return next;
+    if (before && is_at(t, before, name, n)) return before;
     return neap_sensors_find(t, name, n);
 }
 

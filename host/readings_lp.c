@@ -54,8 +54,7 @@ static void add_field(neap_readings *b, const neap_lp *l, const neap_lp_field *f
     }
     neap_reading *r = neap_readings_add(b, name, n, f->d, l->line);
     r->time_us = time_us;
-    neap_num v;
-    if (f->text.n < 64 && neap_num_scan(f->text.s, f->text.s + f->text.n, false, &v) == f->text.s + f->text.n) {
+    if (f->text.n < 64 && neap_num_strict(f->text.s, f->text.n)) {
         r->raw = f->text.s;
         r->raw_len = (uint16_t)f->text.n;
     }

@@ -31,10 +31,12 @@ int neap_record_add(neap_record_writer *w, const char *name, size_t n, int64_t t
     }
     w->name_len = n;
     put_run_count(w, (uint16_t)(count + 1));
-    char t = (char)text_len;
-    buf_add(w->out, &time_us, 8);
-    buf_add(w->out, &t, 1);
-    buf_add(w->out, text, text_len);
+    char *p = w->out->data + w->out->len;
+    memcpy(p, &time_us, 8);
+    p[8] = (char)text_len;
+    memcpy(p + 9, text, text_len);
+    w->out->len += 9 + text_len;
+    w->out->data[w->out->len] = 0;
     w->count++;
     return 0;
 }

@@ -34,6 +34,23 @@ static inline int swar_first(uint64_t hits) {
 #endif
 }
 
+/* Are all eight decimal digits? */
+static inline bool swar_digits(uint64_t x) {
+    uint64_t high = 0xF0F0F0F0F0F0F0F0ull;
+    return ((x & high) | ((x + SWAR_ONES * 6) & high) >> 4) == SWAR_ONES * '3';
+}
+
+/* What eight digits say: pairs first, then fours, then all. */
+static inline uint64_t swar_number(uint64_t x) {
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+    x = __builtin_bswap64(x);
+#endif
+    x -= SWAR_ONES * '0';
+    x = (x * 10 + (x >> 8)) & 0x00FF00FF00FF00FFull;
+    x = (x * 100 + (x >> 16)) & 0x0000FFFF0000FFFFull;
+    return (x * 10000 + (x >> 32)) & 0xFFFFFFFFull;
+}
+
 /* Are all n bytes printable ASCII, and none of them `a` or `b`? */
 static inline bool swar_plain(const char *p, size_t n, unsigned char a, unsigned char b) {
     uint64_t hit = 0, x = 0;

@@ -1,5 +1,6 @@
 /* readings_test.c: the decoders on samples, on every prefix of them, and on 60,000 mutations (the fuzz target's own checks). */
 #include "spec/fuzz/readings_fuzz.c"
+#include "host/lineproto.h"
 #include "spec/c/test.h"
 #include <string.h>
 
@@ -35,6 +36,74 @@ static void test_places(void) {
     neap_sensors_free(t);
 }
 
+/* Whole numbers around 8, 16 and 19 digits and the limits, and names around eight bytes: what is read eight bytes at a time. */
+static void test_whole_numbers(void) {
+    static const struct {
+        const char *text;
+        bool good;
+        int64_t value;
+    } times[] = {{"1", true, 1},
+                 {"12345678", true, 12345678},
+                 {"123456789", true, 123456789},
+                 {"-1234567890123456", true, -1234567890123456},
+                 {"12345678901234567", true, 12345678901234567},
+                 {"0000000000000000000000000017", true, 17},
+                 {"9223372036854775807", true, INT64_MAX},
+                 {"-9223372036854775808", true, INT64_MIN},
+                 {"9223372036854775808", false, 0},
+                 {"-9223372036854775809", false, 0},
+                 {"18446744073709551616", false, 0},
+                 {"1234567/", false, 0},
+                 {"12345678:", false, 0},
+                 {"1234567-12345678", false, 0},
+                 {"99999999999999999999999999999999", false, 0}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        char text[80];
+        neap_lp l;
+        neap_lp_init(&l, text, (size_t)snprintf(text, sizeof text, "w v=1 %s\n", times[i].text), 1);
+        int got = neap_lp_next(&l);
+        CHECK(got == (times[i].good ? 1 : NEAP_ERR_INVALID) && (got != 1 || l.time_ns == times[i].value), "%s: %d", times[i].text, got);
+        neap_lp_free(&l);
+        neap_lp_init(&l, text, (size_t)snprintf(text, sizeof text, "w v=%si\n", times[i].text), 1);
+        got = neap_lp_next(&l);
+        CHECK(got == (times[i].good ? 1 : NEAP_ERR_INVALID) && (got != 1 || l.fields[0].i == times[i].value), "%si: %d", times[i].text, got);
+        neap_lp_free(&l);
+    }
+    for (int n = 1; n < 30; n++) {
+        char text[80];
+        neap_lp l;
+        int len = snprintf(text, sizeof text, "%.*s,%.*s=\\,%.*s v=1\n", n, "abcdefghijklmnopqrstuvwxyz0123", n, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_./-",
+                           n % 9, "~!@#$%^&");
+        neap_lp_init(&l, text, (size_t)len, 1);
+        CHECK(neap_lp_next(&l) == 1 && l.measurement.n == (uint32_t)n && l.tag_count == 1 && l.tags[0].key.n == (uint32_t)n &&
+                  l.tags[0].value.n == (uint32_t)(n % 9) + 2 && l.tags[0].value.escaped,
+              "%s", text);
+        neap_lp_free(&l);
+    }
+}
+
+/* Texts that the loose grammar takes: neap_num_strict knows which of them the strict one takes too. */
+static void test_strict_numbers(void) {
+    static const char letters[] = "0012.-+eE";
+    uint64_t seed = 20240229;
+    int loose = 0, strict = 0;
+    for (int i = 0; i < 200000; i++) {
+        char text[12];
+        size_t n = 1 + i % 8;
+        for (size_t k = 0; k < n; k++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            text[k] = letters[(seed >> 40) % (sizeof letters - 1)];
+        }
+        neap_num v;
+        if (neap_num_scan(text, text + n, true, &v) != text + n) continue;
+        bool want = neap_num_scan(text, text + n, false, &v) == text + n;
+        loose++;
+        strict += want;
+        if (neap_num_strict(text, n) != want) CHECK(false, "%.*s", (int)n, text);
+    }
+    CHECK(strict > 1000 && loose - strict > 1000, "%d of %d", strict, loose);
+}
+
 int main(void) {
     uint64_t seed = 88172645463325252ull;
     for (int i = 0; i < SAMPLES; i++) {
@@ -62,6 +131,8 @@ int main(void) {
         }
     }
     test_places();
+    test_whole_numbers();
+    test_strict_numbers();
     neap_readings b; /* more than fit in place, and more refusals than are kept */
     neap_readings_init(&b);
     for (uint32_t i = 1; i <= 3000; i++) {
