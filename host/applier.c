@@ -120,10 +120,10 @@ static void adapt_wait(neap_applier *a) {
     const step *s = &a->step;
     if (!a->hurry) a->wait_ms = APPLIER_GATHER_MIN_MS;
     if (!a->hurry || !s->entered) return;
-    uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 4 * a->wait_ms;
+    uint64_t full = s->readings / s->entered, wait = full ? a->wait_ms * APPLIER_DENSE / full : 16 * a->wait_ms;
     uint64_t most = a->took_ms < APPLIER_LAG_MS ? APPLIER_LAG_MS - a->took_ms : 0;
     if (wait < a->wait_ms / 2) wait = a->wait_ms / 2;
-    if (wait > 4 * a->wait_ms) wait = 4 * a->wait_ms;
+    if (wait > 16 * a->wait_ms) wait = 16 * a->wait_ms;
     if (wait > most) wait = most;
     a->wait_ms = wait < APPLIER_GATHER_MIN_MS ? APPLIER_GATHER_MIN_MS : wait;
 }
