@@ -24,6 +24,9 @@ static void ask_position(neap_applier *a);
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------- */
 
+/* Up to here everything of the present log is applied, or on its way. */
+uint64_t applier_applied_to(const neap_applier *a) { return a->cluster ? a->pos : applier_least(&a->sent); }
+
 static bool starts(const neap_reply *r, const char *word) { return strncmp(r->str, word, strlen(word)) == 0; }
 
 /* All steps are back after one of them failed. */
@@ -114,7 +117,7 @@ static void on_step(void *ud, int status, neap_reply *r) {
     neap_reply_free(r);
 }
 
-/* After a step in a hurry: longer if its entries were thin, shorter if they were full; to a half or four times at most. The small steps of quiet
+/* After a step in a hurry: longer if its entries were thin, shorter if they were full; to a half or sixteen times at most. The small steps of quiet
    times say nothing of it: a wait that grew by them would be what the first of the next flood have to wait for. */
 static void adapt_wait(neap_applier *a) {
     const step *s = &a->step;
@@ -131,17 +134,18 @@ static void adapt_wait(neap_applier *a) {
 /* Builds and sends one step. False if there is nothing to do, or it has to wait. */
 static bool send_step(neap_applier *a) {
     uint64_t to, damaged = 0;
-    size_t readings;
-    int err = applier_build(a, a->pos, &to, &damaged, &readings);
+    int err = applier_build(a, a->due, &to, &damaged);
     if (err) {
         applier_say(a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED, "cannot read the journal %s at %llu: %s", a->uuid,
                     (unsigned long long)a->pos, neap_err_kind(err));
         a->greeted = false;
+        a->generation++;
         a->drain = a->flying > 0;
         if (!a->flying) applier_later(a);
         return false;
     }
-    if (to == a->pos) {
+    const step *s = &a->step;
+    if (to == a->pos && (a->cluster || memcmp(&s->next, &a->sent, sizeof s->next) == 0)) {
         if (!a->flying) running(a);
         return false;
     }
@@ -150,15 +154,15 @@ static bool send_step(neap_applier *a) {
         applier_say(a, a->status.state, "%llu bytes of the journal %s before %llu are damaged and were passed over", (unsigned long long)damaged,
                     a->uuid, (unsigned long long)to);
     }
-    if (!a->step.commands) { /* a cluster has all of it already */
+    if (!s->commands) { /* a cluster has all of it already */
         moved(a, a->uuid, a->own, to);
         a->pos = to;
         return true;
     }
     flight *f = &a->flights[(a->first_flight + a->flying) % APPLIER_FLIGHTS];
-    *f = (flight){.a = a, .own = a->own, .from = a->pos, .to = to, .readings = readings};
+    *f = (flight){.a = a, .own = a->own, .from = applier_applied_to(a), .to = a->cluster ? to : applier_least(&s->next)};
     memcpy(f->uuid, a->uuid, 37);
-    neap_redis_req q = {.bytes = a->step.bytes, .len = a->step.len, .count = a->step.commands, .cb = on_step, .ud = f};
+    neap_redis_req q = {.bytes = s->bytes, .len = s->len, .count = s->commands, .cb = on_step, .ud = f};
     if (a->cluster) q.flags = NEAP_REDIS_BATCH;
     if ((err = neap_redis_send(a->redis, &q))) {
         step_refused(a, err, NULL);
@@ -166,10 +170,12 @@ static bool send_step(neap_applier *a) {
         return false;
     }
     a->flying++;
-    adapt_wait(a);
     a->sent_ms = f->sent_ms = uv_now(a->loop);
+    applier_turn_taken(a, a->sent_ms);
+    adapt_wait(a);
     a->pos = to;
-    a->stored = true;
+    a->sent = s->next;
+    memcpy(a->expected, s->next_text, sizeof a->expected);
     return true;
 }
 
@@ -188,18 +194,21 @@ static void measure(neap_applier *a, uint64_t end) {
     a->grown_to = end;
 }
 
-/* More is worth waiting for before the next step. */
+/* More is worth waiting for before the next step. If not, a->due says of which lanes it shall be. */
 static bool gathering(neap_applier *a) {
     neap_journal_stats s;
+    a->due = APPLIER_ALL;
     if (!a->own) return false;
     neap_journal_get_stats(a->j, &s);
     measure(a, s.durable);
-    uint64_t waited = uv_now(a->loop) - a->sent_ms;
+    uint64_t now = uv_now(a->loop), waited = now - a->sent_ms, rest;
     if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES) return false;
     if (a->flying) return true; /* Redis is at work: its answer is when to look again */
-    if (waited >= a->wait_ms) return false;
-    if (!uv_is_active((uv_handle_t *)&a->gather)) uv_timer_start(&a->gather, on_gathered, a->wait_ms - waited, 0);
-    return true;
+    if (!a->turns) rest = waited >= a->wait_ms ? 0 : a->wait_ms - waited;
+    else if (s.durable > a->pos) rest = applier_turn(a, now);
+    else rest = 0; /* no more comes: what the lanes hold is for all of them to bring */
+    if (rest && (!uv_is_active((uv_handle_t *)&a->gather) || uv_timer_get_due_in(&a->gather) > rest)) uv_timer_start(&a->gather, on_gathered, rest, 0);
+    return rest > 0;
 }
 
 void applier_pump(neap_applier *a) {
@@ -213,6 +222,14 @@ void applier_pump(neap_applier *a) {
 }
 
 /* ---- the stored position ------------------------------------------------------------------------------------------------ */
+
+/* Can the log be read from each lane's position on? */
+static int check_position(neap_applier *a, const positions *at) {
+    int err = 0;
+    for (int i = 0; !err && i < APPLIER_LANES; i++)
+        if (i == 0 || at->lane[i] != at->lane[i - 1]) err = neap_journal_check(a->j, a->uuid, at->lane[i]);
+    return err;
+}
 
 static void on_position(void *ud, int status, neap_reply *r) {
     neap_applier *a = ud;
@@ -236,41 +253,45 @@ static void on_position(void *ud, int status, neap_reply *r) {
         applier_later(a);
         return;
     }
-    a->stored = r->type == NEAP_REPLY_STRING;
-    uint64_t at = a->stored ? strtoull(r->str, NULL, 10) : logs[i].first;
+    bool stored = r->type == NEAP_REPLY_STRING;
+    char text[APPLIER_POSITION_TEXT];
+    positions at;
+    applier_position_all(&at, logs[i].first);
+    snprintf(text, sizeof text, "%s", stored ? r->str : "");
+    bool odd = stored && (r->len >= sizeof text || !applier_position_read(&at, text));
     neap_reply_free(r);
-    bool lost = !a->stored && logs[i].first > 0 && logs[i].first != logs[i].end;
-    if (at > logs[i].end && logs[i].loose && !logs[i].own) { /* Redis' disk was ahead of this one: nothing of the log is left to apply */
+    bool lost = !stored && logs[i].first > 0 && logs[i].first != logs[i].end;
+    if (applier_most(&at) > logs[i].end && logs[i].loose && !logs[i].own) { /* Redis' disk was ahead of this one: so much is not left to apply */
         applier_say(a, a->status.state,
                     "a power cut took the end of the journal %s, which did not wait for the disk: Redis has it up to %llu, it ends at %llu", a->uuid,
-                    (unsigned long long)at, (unsigned long long)logs[i].end);
-        at = logs[i].end;
+                    (unsigned long long)applier_most(&at), (unsigned long long)logs[i].end);
+        for (int k = 0; k < APPLIER_LANES; k++)
+            if (at.lane[k] > logs[i].end) at.lane[k] = logs[i].end;
     }
-    if (at > logs[i].end || at < logs[i].first || lost) {
+    if (odd || applier_most(&at) > logs[i].end || applier_least(&at) < logs[i].first || lost) {
         applier_say(a, NEAP_APPLIER_STOPPED,
-                    "Redis has position %s%llu of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until "
+                    "Redis has position %.40s of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until "
                     "that is put right",
-                    lost ? "nothing, not even " : "", (unsigned long long)at, a->uuid, (unsigned long long)logs[i].first,
-                    (unsigned long long)logs[i].end);
+                    lost ? "nothing" : text, a->uuid, (unsigned long long)logs[i].first, (unsigned long long)logs[i].end);
         applier_later(a);
         return;
     }
-    int err = neap_journal_check(a->j, a->uuid, at);
+    int err = check_position(a, &at);
     if (err) {
         bool across = err == NEAP_ERR_CORRUPT;
-        applier_say(
-            a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED,
-            across ? "Redis has position %llu of the journal %s, which is in the middle of a record: it was not written by this journal. Nothing "
-                     "is applied until that is put right%s"
-                   : "cannot read the journal at %llu of %s: %s",
-            (unsigned long long)at, a->uuid, across ? "" : neap_err_kind(err));
+        applier_say(a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED,
+                    across
+                        ? "Redis has position %.40s of the journal %s, which is in the middle of a record: it was not written by this journal. Nothing "
+                          "is applied until that is put right%s"
+                        : "cannot read the journal at %.40s of %s: %s",
+                    text, a->uuid, across ? "" : neap_err_kind(err));
         applier_later(a);
         return;
     }
-    a->pos = at;
+    applier_begin_at(a, &at, text);
     a->have_log = true;
-    if (a->stored) applier_applied(a, a->uuid, at);
-    if (a->own) neap_journal_set_applied(a->j, at);
+    if (stored) applier_applied(a, a->uuid, a->pos);
+    if (a->own) neap_journal_set_applied(a->j, a->pos);
     applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
     applier_pump(a);
 }
@@ -287,7 +308,9 @@ static void ask_position(neap_applier *a) {
         size_t n = neap_journal_logs(a->j, logs, 64), i = 0;
         while (i < n && i < 64 && strcmp(logs[i].uuid, a->uuid) != 0) i++;
         if (i == n || i == 64) return;
-        a->pos = logs[i].first;
+        positions first;
+        applier_position_all(&first, logs[i].first);
+        applier_begin_at(a, &first, "");
         a->have_log = true;
         applier_pump(a);
         return;

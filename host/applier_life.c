@@ -101,7 +101,7 @@ void neap_applier_get_status(neap_applier *a, neap_applier_status *out) {
     *out = a->status;
     out->behind = 0;
     bool before = true; /* logs up to the present one are applied, or being applied */
-    uint64_t pos = a->flying ? a->flights[a->first_flight].from : a->pos;
+    uint64_t pos = a->flying ? a->flights[a->first_flight].from : applier_applied_to(a);
     for (size_t i = 0; i < n && i < 64; i++) {
         bool present = a->have_log && strcmp(logs[i].uuid, a->uuid) == 0;
         if (present) out->behind += logs[i].end - pos;

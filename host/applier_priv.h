@@ -1,5 +1,6 @@
-/* applier_priv.h: what applier.c (the state machine), applier_life.c (start and stop), applier_unit.c (records to entries), applier_step.c
-   (entries to one script call), applier_cluster.c (to one a stream) and applier_store.c (knowing the store, letting go of segments) share. */
+/* applier_priv.h: what applier.c (the state machine), applier_lanes.c (positions, whose turn it is), applier_life.c (start and stop), applier_unit.c
+   (records to entries), applier_step.c (entries to one script call), applier_cluster.c (to one a stream) and applier_store.c (knowing the store,
+   letting go of segments) share. */
 #ifndef NEAP_APPLIER_PRIV_H
 #define NEAP_APPLIER_PRIV_H
 #include "host/applier.h"
@@ -11,19 +12,23 @@ enum {
     APPLIER_FLIGHTS = 2,            /* steps under way: the next is built while Redis runs one. The positions chain them */
     APPLIER_STEP_BYTES = 4 << 20,   /* of journal for a step, .. */
     APPLIER_READ_BYTES = 128 << 10, /* .. read in pieces of this size */
-    APPLIER_STEP_READINGS = 160000,
-    APPLIER_STEP_ARGS = 400000,   /* so many a step may have before its last unit: a Redis before 7.0 takes 1,048,576 in all */
-    APPLIER_HURRY = 3000,         /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
-    APPLIER_DENSE = 50,           /* .. until about so many of one sensor share an entry: */
-    APPLIER_GATHER_MIN_MS = 8,    /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_LAG_MS = 150,         /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
-                                     also when a step takes longer than those before it, as while Redis rewrites its log */
-    APPLIER_MEASURE_MS = 50,      /* the load is measured over so long at least */
-    APPLIER_CALLS = 1000,         /* on a cluster a step costs by its streams: from so many on a tenth of APPLIER_HURRY will do */
-    APPLIER_ENTRY_READINGS = 128, /* in one stream entry at most */
-    APPLIER_ENTRY_BYTES = 1800,   /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
-    APPLIER_TRIM_EVERY = 100,     /* entries of a stream between two trims */
-    APPLIER_BLOCK = 1000,         /* pieces of text */
+    APPLIER_STEP_READINGS = 160000, /* held, whether they are for this step or for a later one */
+    APPLIER_STEP_ARGS = 900000,     /* so many a step may have before its last record: a Redis before 7.0 takes 1,048,576 in all */
+    APPLIER_HURRY = 3000,           /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
+    APPLIER_DENSE = 50,             /* .. until about so many of one sensor share an entry: */
+    APPLIER_GATHER_MIN_MS = 8,      /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
+    APPLIER_LAG_MS = 175,           /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
+                                       also when a step takes longer than those before it, as while Redis rewrites its log */
+    APPLIER_MEASURE_MS = 50,        /* the load is measured over so long at least */
+    APPLIER_CALLS = 1000,           /* on a cluster a step costs by its streams: from so many on a tenth of APPLIER_HURRY will do */
+    APPLIER_ENTRY_READINGS = 128,   /* in one stream entry at most */
+    APPLIER_ENTRY_BYTES = 1800,     /* of text from which on an entry is full: two fit into a stream's node of 4 KiB (Redis' default) */
+    APPLIER_TRIM_EVERY = 100,       /* entries of a stream between two trims */
+    APPLIER_BLOCK = 256,            /* pieces of text */
+    APPLIER_LANES = 8,              /* see applier_lanes.c; their number and applier_stream's choice are part of what Redis has stored */
+    APPLIER_ALL = (1 << APPLIER_LANES) - 1,
+    APPLIER_LANE_STREAMS = 4000, /* entries of a step from which on lanes take turns */
+    APPLIER_POSITION_TEXT = (APPLIER_LANES + 1) * 21,
     APPLIER_DURABLE_MAX = 4096,
     APPLIER_TICK_MS = 500
 };
@@ -33,7 +38,8 @@ extern const char applier_script[], applier_cluster_script[];
 typedef struct stream {  /* one Redis stream that this applier has met */
     uint32_t entries;    /* since its last trim */
     uint32_t registered; /* == applier->generation: its sensor's name has been sent */
-    uint32_t seen;       /* == step->unit: it is in the unit being built */
+    uint32_t lane;       /* 1-based */
+    uint32_t seen;       /* == its lane's unit.number: it is in the unit being built */
     uint32_t group;
     /* on a cluster, where it has a position of its own: */
     uint32_t known; /* == applier->generation: what follows is what Redis has */
@@ -67,6 +73,20 @@ typedef struct group { /* the readings of one stream in a unit */
     neap_chunk chunk;
 } group;
 
+typedef struct unit { /* readings of one lane that are not sent yet (applier_unit.c) */
+    uint32_t number;  /* never 0 */
+    group *groups;
+    size_t group_count, group_cap;
+    entry *entries;
+    size_t entry_count, entry_cap, readings;
+    piece_block *blocks, *block;
+    size_t block_used;
+} unit;
+
+typedef struct positions { /* of the lanes in a log: each has all readings up to there */
+    uint64_t lane[APPLIER_LANES];
+} positions;
+
 typedef struct program { /* arguments of a script, in wire form, and how many */
     neap_buf text;
     size_t n;
@@ -94,15 +114,13 @@ typedef struct step { /* the builder's memory, reused */
     char block_op;            /* of the run of entries that is open, 0: none; where its count stands in args, and the count */
     uint32_t block_count;
     size_t block_at;
-    /* the unit being built (applier_unit.c) */
-    uint32_t unit;  /* its number; never 0 */
-    uint32_t place; /* of the stream that was met last */
-    group *groups;
-    size_t group_count, group_cap;
-    entry *entries;
-    size_t entry_count, entry_cap, unit_readings;
-    piece_block *blocks, *block;
-    size_t block_used;
+    unit units[APPLIER_LANES];
+    uint32_t unit_number; /* the last one given */
+    uint32_t place;       /* of the stream that was met last */
+    piece_block *spare;
+    uint32_t lanes; /* whose readings it takes along, a bit each */
+    positions next;  /* what the lanes have after it */
+    char next_text[APPLIER_POSITION_TEXT];
 } step;
 
 typedef struct flight {
@@ -110,7 +128,6 @@ typedef struct flight {
     char uuid[37];
     bool own;
     uint64_t from, to, sent_ms;
-    size_t readings;
 } flight;
 
 typedef struct applied { /* applied, but maybe not yet durable in Redis */
@@ -145,14 +162,18 @@ struct neap_applier {
     bool told_lost;  /* on a cluster: a node's loss was told of already, before the greeting */
     char uuid[37];   /* the log being applied */
     bool own, have_log;
-    uint64_t pos; /* where the next step starts */
-    bool stored;  /* Redis has a position for this log */
+    uint64_t pos;                         /* where reading the log goes on */
+    positions sent;                        /* what the lanes have with the steps under way */
+    char expected[APPLIER_POSITION_TEXT]; /* the same as Redis has it; "": nothing is stored for this log yet */
     flight flights[APPLIER_FLIGHTS];
     int flying, first_flight;
     uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
     bool hurry;
-    uint64_t wait_ms, took_ms; /* between two steps in a hurry; of the last one, until its answer came */
-    neap_sensors *names;       /* streams' sensors to places */
+    uint64_t wait_ms, took_ms;   /* in a hurry, between two steps, or two turns of a lane; of the last step, until its answer came */
+    bool turns;                  /* lanes take turns */
+    uint32_t due, next_lane;     /* whose turn it is, a bit each; who comes after them */
+    uint64_t turn_ms, turned_ms; /* when the last turn was due; the same after the step that is being made */
+    neap_sensors *names;         /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;
     uint32_t generation;
@@ -167,17 +188,30 @@ struct neap_applier {
 /* applier.c */
 void applier_say(neap_applier *a, enum neap_applier_state s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void applier_pump(neap_applier *a);
+uint64_t applier_applied_to(const neap_applier *a);
 void applier_tick(uv_timer_t *t);    /* every APPLIER_TICK_MS: what waits is begun again, and what Redis has safely is let go of */
 void applier_later(neap_applier *a); /* back to the greeting after a pause */
 void applier_again(neap_applier *a); /* what Redis has is to be asked for again, as soon as no step is under way */
+/* applier_lanes.c */
+uint64_t applier_least(const positions *p); /* up to there every lane has everything */
+void applier_position_all(positions *p, uint64_t at);
+void applier_position_text(const positions *p, char out[APPLIER_POSITION_TEXT]);
+bool applier_position_read(positions *p, const char *text); /* false: it is none */
+uint64_t applier_most(const positions *p);
+void applier_begin_at(neap_applier *a, const positions *p, const char *stored); /* nothing is held, and Redis has this position, as `stored` */
+uint32_t applier_lane_of(const char *name, size_t n);                          /* 1-based */
+uint64_t applier_turn(neap_applier *a, uint64_t now);                          /* 0: a->due is set; else so many ms until the next turn */
+void applier_turn_taken(neap_applier *a, uint64_t now);                        /* step.lanes are on their way */
 /* applier_step.c */
-int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings); /* step.bytes; *to == from: nothing there */
+/* The next step of these lanes, in step.bytes; step.lanes says which they became. *to: how far the log was read. If step.next is what was sent
+   before there is nothing to do. */
+int applier_build(neap_applier *a, uint32_t lanes, uint64_t *to, uint64_t *damaged);
 void applier_free_step(step *s);
 bool applier_grow(void **p, size_t *cap, size_t need, size_t size); /* an array, by doubling; what is new is zero */
 /* applier_unit.c */
 uint32_t applier_stream(neap_applier *a, const neap_record *r); /* finds or makes the stream of its sensor: the place; 0 without memory */
 const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n); /* its sensor's */
-void applier_unit_begin(step *s);                                                  /* the next one, without readings */
+void applier_unit_begin(step *s, int lane);                                        /* its next one, without readings */
 int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place);       /* the reading that r stands at. 0 or NEAP_ERR_MEMORY */
 void applier_unit_free(step *s);
 /* applier_cluster.c */

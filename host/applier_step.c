@@ -42,8 +42,9 @@ static int register_part(neap_applier *a, uint32_t place) {
 static int add_reading(neap_applier *a, const neap_record *r, uint64_t end) {
     uint32_t place = applier_stream(a, r);
     if (!place) return NEAP_ERR_MEMORY;
-    if (a->cluster && applier_cluster_has(a, &a->streams[place - 1], end)) return register_part(a, place);
-    a->step.readings++;
+    const stream *st = &a->streams[place - 1];
+    if (a->cluster && applier_cluster_has(a, st, end)) return register_part(a, place);
+    if (!a->cluster && end <= a->sent.lane[st->lane - 1]) return 0; /* its lane has it already */
     return applier_unit_add(a, r, place);
 }
 
@@ -81,76 +82,86 @@ static int put_entry(neap_applier *a, stream *st, const entry *e) {
 }
 
 /* The key of each entry. */
-static int put_keys(neap_applier *a, const group *g, bool synthetic) {
+static int put_keys(neap_applier *a, const unit *u, const group *g, bool synthetic) {
     step *s = &a->step;
     size_t n;
     const char *name = applier_stream_name(a, g->place, &n);
     buf_clear(&s->chunk);
     int err = buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, name, n) ||
               buf_puts(&s->chunk, synthetic ? a->synthetic_suffix : a->stream_suffix);
-    for (uint32_t at = g->first; !err && at; at = s->entries[at - 1].next, s->keyc++) err = neap_resp_str(&s->keys, s->chunk.data, s->chunk.len);
+    for (uint32_t at = g->first; !err && at; at = u->entries[at - 1].next, s->keyc++) err = neap_resp_str(&s->keys, s->chunk.data, s->chunk.len);
     return err;
 }
 
-static int put_group(neap_applier *a, const group *g) {
-    step *s = &a->step;
+static int put_group(neap_applier *a, const unit *u, const group *g) {
     int err = 0;
-    for (uint32_t at = g->first; !err && at; at = s->entries[at - 1].next) err = put_entry(a, &a->streams[g->place - 1], &s->entries[at - 1]);
+    for (uint32_t at = g->first; !err && at; at = u->entries[at - 1].next) err = put_entry(a, &a->streams[g->place - 1], &u->entries[at - 1]);
     return err;
 }
 
-/* The unit as parts of the streams' own programs. */
-static int flush_parts(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+/* A lane's unit as parts of the streams' own programs. */
+static int flush_parts(neap_applier *a, const unit *u, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
     int err = 0;
-    for (size_t i = 0; !err && i < s->group_count; i++) {
-        const group *g = &s->groups[i];
+    for (size_t i = 0; !err && i < u->group_count; i++) {
+        const group *g = &u->groups[i];
         part *p = applier_cluster_part(a, g, synthetic);
         if (!p) return NEAP_ERR_MEMORY;
         s->out = &p->args;
-        err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, g);
+        err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, u, g);
         close_block(s);
         err = err || register_part(a, g->place);
     }
     return err;
 }
 
-/* The unit in the one program. */
-static int flush_single(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+/* A lane's unit in the one program. */
+static int flush_single(neap_applier *a, const unit *u, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
-    int err = s->group_count ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)s->unit_readings) : 0;
-    for (size_t i = 0; !err && i < s->group_count; i++) {
-        stream *st = &a->streams[s->groups[i].place - 1];
+    int err = 0;
+    for (size_t i = 0; !err && i < u->group_count; i++) {
+        stream *st = &a->streams[u->groups[i].place - 1];
         size_t n;
         if (st->registered == a->generation) continue;
         if (!once_len) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
-        const char *name = applier_stream_name(a, s->groups[i].place, &n);
+        const char *name = applier_stream_name(a, u->groups[i].place, &n);
+        close_block(s);
         err = arg(s, "r", 1) || arg(s, name, n);
     }
-    for (size_t i = 0; !err && i < s->group_count; i++) err = put_keys(a, &s->groups[i], synthetic) || put_group(a, &s->groups[i]);
-    close_block(s);
+    for (size_t i = 0; !err && i < u->group_count; i++) err = put_keys(a, u, &u->groups[i], synthetic) || put_group(a, u, &u->groups[i]);
     return err;
 }
 
-/* Writes the unit that was collected, and begins the next. */
-static int flush_unit(neap_applier *a, const char *once, size_t once_len, bool synthetic) {
+/* Writes what these lanes hold as one unit, and begins the next. */
+static int flush(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
-    int err = (a->cluster ? flush_parts : flush_single)(a, once, once_len, synthetic);
-    applier_unit_begin(s);
+    size_t n = 0;
+    int err = 0;
+    for (int i = 0; i < APPLIER_LANES; i++) n += lanes >> i & 1 ? s->units[i].readings : 0;
+    s->readings += n;
+    if (n && !a->cluster) err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)n);
+    for (int i = 0; i < APPLIER_LANES; i++) {
+        if (!(lanes >> i & 1)) continue;
+        if (!err) err = (a->cluster ? flush_parts : flush_single)(a, &s->units[i], once, once_len, synthetic);
+        applier_unit_begin(s, i);
+    }
+    close_block(s);
     return err ? NEAP_ERR_MEMORY : 0;
 }
 
 /* Takes whole records, in order. */
 typedef struct collect {
     neap_applier *a;
-    size_t readings;
-    bool synthetic; /* the unit being collected */
+    size_t readings; /* held before, and read */
+    bool synthetic;  /* the unit being collected */
     int err;
 } collect;
 
 static bool is_full(const collect *c) {
     const step *s = &c->a->step;
-    return c->readings >= APPLIER_STEP_READINGS || s->args.n + s->keyc >= APPLIER_STEP_ARGS;
+    size_t entries = 0;
+    for (int i = 0; i < APPLIER_LANES; i++) entries += s->units[i].entry_count;
+    return c->readings >= APPLIER_STEP_READINGS || s->args.n + s->keyc + 5 * entries >= APPLIER_STEP_ARGS; /* key, time, text, and "r" with a name */
 }
 
 static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
@@ -161,11 +172,12 @@ static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
         return 0;
     }
     bool alone = r.key_len != 0;
-    if (alone || r.synthetic != c->synthetic) c->err = flush_unit(c->a, "", 0, c->synthetic);
+    if (alone || r.synthetic) c->a->step.lanes = APPLIER_ALL; /* no lane may be ahead of such a one */
+    if (alone || r.synthetic != c->synthetic) c->err = flush(c->a, APPLIER_ALL, "", 0, c->synthetic);
     c->synthetic = r.synthetic;
     c->readings += r.count;
     while (!c->err && neap_record_next(&r)) c->err = add_reading(c->a, &r, end);
-    if (!c->err && alone) c->err = flush_unit(c->a, r.key, r.key_len, c->synthetic);
+    if (!c->err && alone) c->err = flush(c->a, APPLIER_ALL, r.key, r.key_len, c->synthetic);
     return c->err || is_full(c);
 }
 
@@ -185,27 +197,34 @@ static int put_head(step *s, const neap_buf *head) {
     return 0;
 }
 
-static int put_wire(neap_applier *a, uint64_t from, uint64_t to) {
+static int put_wire(neap_applier *a) {
     step *s = &a->step;
-    char text[24], number[24];
     buf_clear(&s->wire);
     s->commands = 1;
-    int n = a->stored ? snprintf(text, sizeof text, "%llu", (unsigned long long)from) : 0; /* nothing stored for this log yet: nothing is expected */
-    int m = snprintf(number, sizeof number, "%llu", (unsigned long long)to);
     int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->args.n) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
               neap_resp_str(&s->wire, a->sha, 40) || neap_resp_int(&s->wire, (int64_t)s->keyc + 3) ||
               neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) || neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) ||
               neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len) ||
-              neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) || neap_resp_str(&s->wire, text, (size_t)n) ||
-              neap_resp_str(&s->wire, number, (size_t)m) || neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) ||
-              neap_resp_int(&s->wire, a->once_s) || neap_resp_int(&s->wire, (int64_t)a->keep) || put_head(s, &s->wire);
+              neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) ||
+              neap_resp_str(&s->wire, a->expected, strlen(a->expected)) || neap_resp_str(&s->wire, s->next_text, strlen(s->next_text)) ||
+              neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) || neap_resp_int(&s->wire, a->once_s) ||
+              neap_resp_int(&s->wire, (int64_t)a->keep) || put_head(s, &s->wire);
     return err ? NEAP_ERR_MEMORY : 0;
 }
 
-int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damaged, size_t *readings) {
+/* What the lanes have after the step. One that was ahead stays so. */
+static void put_next(neap_applier *a, uint64_t to) {
+    step *s = &a->step;
+    s->next = a->sent;
+    for (int i = 0; i < APPLIER_LANES; i++)
+        if (s->lanes >> i & 1 && s->next.lane[i] < to) s->next.lane[i] = to;
+    applier_position_text(&s->next, s->next_text);
+}
+
+int applier_build(neap_applier *a, uint32_t lanes, uint64_t *to, uint64_t *damaged) {
     step *s = &a->step;
     collect c = {.a = a};
-    uint64_t next = from, before;
+    uint64_t next = a->pos, before;
     if (buf_reserve(&s->args.text, s->room)) return NEAP_ERR_MEMORY;
     s->args.text.len = s->room;
     buf_clear(&s->names.text);
@@ -214,20 +233,21 @@ int applier_build(neap_applier *a, uint64_t from, uint64_t *to, uint64_t *damage
     s->block_op = 0;
     s->out = &s->args;
     s->args.n = s->names.n = s->part_count = s->keyc = s->readings = s->entered = 0;
-    applier_unit_begin(s);
+    s->lanes = lanes;
+    for (int i = 0; i < APPLIER_LANES; i++) c.readings += s->units[i].readings;
     int err = a->cluster ? applier_cluster_begin(a) : 0;
-    if (err) return err;
-    do {
+    while (!err && next - a->pos < APPLIER_STEP_BYTES && !is_full(&c)) {
         uint64_t skipped;
         before = next;
         err = neap_journal_read(a->j, a->uuid, before, APPLIER_READ_BYTES, take_record, &c, &next, &skipped);
         *damaged += skipped;
         if (!err) err = c.err;
-    } while (!err && next > before && next - from < APPLIER_STEP_BYTES && !is_full(&c));
-    if (!err) err = flush_unit(a, "", 0, c.synthetic);
-    if (!err) err = (a->cluster ? applier_cluster_wire : put_wire)(a, from, next);
+        if (next == before) break;
+    }
+    if (!err) err = flush(a, s->lanes, "", 0, c.synthetic);
+    put_next(a, next);
+    if (!err) err = a->cluster ? applier_cluster_wire(a, a->pos, next) : put_wire(a);
     *to = next;
-    *readings = s->readings;
     return err;
 }
 

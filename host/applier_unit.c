@@ -20,6 +20,8 @@ uint32_t applier_stream(neap_applier *a, const neap_record *r) {
     if (!place) place = neap_sensors_add(a->names, name, n, 0, 0);
     /* A name may be there without its stream: memory ran out between the two. */
     if (!place || (place > a->stream_cap && !applier_grow((void **)&a->streams, &a->stream_cap, place, sizeof *a->streams))) return 0;
+    stream *st = &a->streams[place - 1];
+    if (!st->lane) st->lane = applier_lane_of(name, n);
     return a->step.place = place;
 }
 
@@ -30,25 +32,29 @@ const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n
 }
 
 /* A new piece at the end of the group's entry. NULL without memory. */
-static piece *add_piece(step *s, group *g) {
-    if (!s->block || s->block_used == APPLIER_BLOCK) {
-        piece_block **next = s->block ? &s->block->next : &s->blocks;
-        if (!*next && !(*next = calloc(1, sizeof **next))) return NULL;
-        s->block = *next;
-        s->block_used = 0;
+static piece *add_piece(step *s, unit *u, group *g) {
+    if (!u->block || u->block_used == APPLIER_BLOCK) {
+        piece_block *b = s->spare;
+        if (b) s->spare = b->next;
+        else if (!(b = malloc(sizeof *b))) return NULL;
+        b->next = NULL;
+        if (u->block) u->block->next = b;
+        else u->blocks = b;
+        u->block = b;
+        u->block_used = 0;
     }
-    piece *p = &s->block->at[s->block_used++];
+    piece *p = &u->block->at[u->block_used++];
     p->next = NULL;
     p->len = 0;
     if (g->piece) g->piece->next = p;
-    else s->entries[g->entry - 1].first = p;
+    else u->entries[g->entry - 1].first = p;
     return g->piece = p;
 }
 
-static int add_text(step *s, group *g, const char *text, size_t n) {
+static int add_text(step *s, unit *u, group *g, const char *text, size_t n) {
     while (n) {
         piece *p = g->piece;
-        if (!(p && p->len < sizeof p->text) && !(p = add_piece(s, g))) return NEAP_ERR_MEMORY;
+        if (!(p && p->len < sizeof p->text) && !(p = add_piece(s, u, g))) return NEAP_ERR_MEMORY;
         size_t room = sizeof p->text - p->len, some = room < n ? room : n;
         memcpy(p->text + p->len, text, some);
         p->len = (uint8_t)(p->len + some);
@@ -60,12 +66,12 @@ static int add_text(step *s, group *g, const char *text, size_t n) {
 }
 
 /* The group's next entry, which begins with a reading of this time. */
-static int begin_entry(step *s, group *g, int64_t first_us) {
-    if (!applier_grow((void **)&s->entries, &s->entry_cap, s->entry_count + 1, sizeof *s->entries)) return NEAP_ERR_MEMORY;
-    s->entries[s->entry_count++] = (entry){.first_us = first_us};
-    if (g->entry) s->entries[g->entry - 1].next = (uint32_t)s->entry_count;
-    else g->first = (uint32_t)s->entry_count;
-    g->entry = (uint32_t)s->entry_count;
+static int begin_entry(unit *u, group *g, int64_t first_us) {
+    if (!applier_grow((void **)&u->entries, &u->entry_cap, u->entry_count + 1, sizeof *u->entries)) return NEAP_ERR_MEMORY;
+    u->entries[u->entry_count++] = (entry){.first_us = first_us};
+    if (g->entry) u->entries[g->entry - 1].next = (uint32_t)u->entry_count;
+    else g->first = (uint32_t)u->entry_count;
+    g->entry = (uint32_t)u->entry_count;
     g->piece = NULL;
     g->len = 0;
     g->chunk = (neap_chunk){.time_us = first_us};
@@ -75,33 +81,44 @@ static int begin_entry(step *s, group *g, int64_t first_us) {
 int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place) {
     step *s = &a->step;
     stream *st = &a->streams[place - 1];
-    if (st->seen != s->unit) {
-        if (!applier_grow((void **)&s->groups, &s->group_cap, s->group_count + 1, sizeof *s->groups)) return NEAP_ERR_MEMORY;
-        st->seen = s->unit;
-        st->group = (uint32_t)s->group_count;
-        s->groups[s->group_count++] = (group){.place = place};
+    unit *u = &s->units[st->lane - 1];
+    if (st->seen != u->number) {
+        if (!applier_grow((void **)&u->groups, &u->group_cap, u->group_count + 1, sizeof *u->groups)) return NEAP_ERR_MEMORY;
+        st->seen = u->number;
+        st->group = (uint32_t)u->group_count;
+        u->groups[u->group_count++] = (group){.place = place};
     }
-    group *g = &s->groups[st->group];
+    group *g = &u->groups[st->group];
     bool full = g->chunk.count >= APPLIER_ENTRY_READINGS || g->len >= APPLIER_ENTRY_BYTES;
-    if ((!g->entry || full) && begin_entry(s, g, r->time_us)) return NEAP_ERR_MEMORY;
+    if ((!g->entry || full) && begin_entry(u, g, r->time_us)) return NEAP_ERR_MEMORY;
     buf_clear(&s->chunk);
-    if (neap_chunk_put(&g->chunk, &s->chunk, r->time_us, r->text, r->text_len) || add_text(s, g, s->chunk.data, s->chunk.len)) return NEAP_ERR_MEMORY;
+    if (neap_chunk_put(&g->chunk, &s->chunk, r->time_us, r->text, r->text_len) || add_text(s, u, g, s->chunk.data, s->chunk.len))
+        return NEAP_ERR_MEMORY;
     g->count++;
-    s->unit_readings++;
+    u->readings++;
     return 0;
 }
 
-void applier_unit_begin(step *s) {
-    s->group_count = s->entry_count = s->unit_readings = 0;
-    s->block = NULL;
-    if (++s->unit == 0) s->unit = 1;
+void applier_unit_begin(step *s, int lane) {
+    unit *u = &s->units[lane];
+    if (u->block) {
+        u->block->next = s->spare;
+        s->spare = u->blocks;
+    }
+    u->group_count = u->entry_count = u->readings = 0;
+    u->blocks = u->block = NULL;
+    if (++s->unit_number == 0) s->unit_number = 1;
+    u->number = s->unit_number;
 }
 
 void applier_unit_free(step *s) {
-    for (piece_block *b = s->blocks, *next; b; b = next) {
+    for (int i = 0; i < APPLIER_LANES; i++) {
+        applier_unit_begin(s, i);
+        free(s->units[i].groups);
+        free(s->units[i].entries);
+    }
+    for (piece_block *b = s->spare, *next; b; b = next) {
         next = b->next;
         free(b);
     }
-    free(s->groups);
-    free(s->entries);
 }
