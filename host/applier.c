@@ -204,10 +204,11 @@ static bool gathering(neap_applier *a) {
     uint64_t now = uv_now(a->loop), waited = now - a->sent_ms, rest;
     if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES) return false;
     if (a->flying) return true; /* Redis is at work: its answer is when to look again */
-    if (!a->turns) rest = waited >= a->wait_ms ? 0 : a->wait_ms - waited;
-    else if (s.durable > a->pos) rest = applier_turn(a, now);
-    else rest = 0; /* no more comes: what the lanes hold is for all of them to bring */
-    if (rest && (!uv_is_active((uv_handle_t *)&a->gather) || uv_timer_get_due_in(&a->gather) > rest)) uv_timer_start(&a->gather, on_gathered, rest, 0);
+    if (a->cluster) rest = waited >= a->wait_ms ? 0 : a->wait_ms - waited;
+    else rest = applier_turn(a, now);
+    if (!rest && s.durable == a->pos) a->due = APPLIER_ALL; /* no more comes: what the lanes hold is for all of them to bring */
+    if (rest && (!uv_is_active((uv_handle_t *)&a->gather) || uv_timer_get_due_in(&a->gather) > rest))
+        uv_timer_start(&a->gather, on_gathered, rest, 0);
     return rest > 0;
 }
 
@@ -279,12 +280,12 @@ static void on_position(void *ud, int status, neap_reply *r) {
     int err = check_position(a, &at);
     if (err) {
         bool across = err == NEAP_ERR_CORRUPT;
-        applier_say(a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED,
-                    across
-                        ? "Redis has position %.40s of the journal %s, which is in the middle of a record: it was not written by this journal. Nothing "
-                          "is applied until that is put right%s"
-                        : "cannot read the journal at %.40s of %s: %s",
-                    text, a->uuid, across ? "" : neap_err_kind(err));
+        applier_say(
+            a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED,
+            across ? "Redis has position %.40s of the journal %s, which is in the middle of a record: it was not written by this journal. Nothing "
+                     "is applied until that is put right%s"
+                   : "cannot read the journal at %.40s of %s: %s",
+            text, a->uuid, across ? "" : neap_err_kind(err));
         applier_later(a);
         return;
     }

@@ -1,7 +1,8 @@
 /* applier_lanes.c: where in a log the applier is, and whose turn it is. A stream entry costs Redis the same however many readings it has, so in a
    flood readings are gathered. Of some hundred sensors a few milliseconds give full entries. Of ten thousand they cannot be had within the time that
-   readings may take, and then one step for all of them, which holds Redis for thirty milliseconds, would take half of that time for itself. So
-   streams are dealt out to lanes, which take turns: each gathers for nearly all of the time, and a step is an eighth.
+   readings may take, and one step for all of them, which holds Redis for thirty milliseconds, would take half of that time for itself. So streams are
+   dealt out to lanes, which take turns: each gathers for nearly all of the time, and a step is short. With few sensors that is worth something too:
+   neither Redis nor this loop works for a millisecond at a stretch, which answers would have to wait for.
    A position is therefore one of each lane: "1200" if they are level, else what all have and what each has: "1200 1500 1200 1300 ..". A step expects
    the position that the one before it wrote, and writes its own, as one text: Redis' half (applier_script.c) only compares. Whoever begins again with
    such a position reads from what all have on and leaves out what a lane has already. Batches with an idempotency key and made-up readings are never
@@ -62,7 +63,6 @@ void applier_begin_at(neap_applier *a, const positions *p, const char *stored) {
     for (int i = 0; i < APPLIER_LANES; i++) applier_unit_begin(&a->step, i);
     a->sent = *p;
     a->pos = applier_least(p);
-    a->turns = false;
     snprintf(a->expected, sizeof a->expected, "%s", stored);
 }
 
@@ -71,20 +71,18 @@ void applier_begin_at(neap_applier *a, const positions *p, const char *stored) {
 static uint64_t turn_ms(const neap_applier *a) { return a->wait_ms < APPLIER_LANES ? 1 : a->wait_ms / APPLIER_LANES; }
 
 uint64_t applier_turn(neap_applier *a, uint64_t now) {
-    uint64_t n = (now - a->turn_ms) / turn_ms(a); /* more than one after a step that took long */
-    if (n > APPLIER_LANES) n = APPLIER_LANES;
+    uint64_t since = now - a->turn_ms, each = turn_ms(a), n = since / each;
+    if (n > APPLIER_LANES) n = APPLIER_LANES; /* after a step that took long */
+    if (since < APPLIER_TURN_MS) n = 0;
     a->due = 0;
     for (unsigned i = 0; i < n; i++) a->due |= 1u << (a->next_lane + i) % APPLIER_LANES;
-    a->turned_ms = n == APPLIER_LANES ? now : a->turn_ms + n * turn_ms(a);
-    return n ? 0 : a->turn_ms + turn_ms(a) - now;
+    a->turned_ms = n == APPLIER_LANES ? now : a->turn_ms + n * each;
+    if (n) return 0;
+    return (each < APPLIER_TURN_MS ? APPLIER_TURN_MS : each) - since;
 }
 
 void applier_turn_taken(neap_applier *a, uint64_t now) {
-    const step *s = &a->step;
-    bool all = s->lanes == APPLIER_ALL;
-    unsigned n = (unsigned)__builtin_popcount(s->lanes);
-    size_t entries = s->entered * APPLIER_LANES / n; /* if all lanes had as many */
-    a->turns = a->hurry && !a->cluster && entries >= (all ? APPLIER_LANE_STREAMS : APPLIER_LANE_STREAMS / 2);
-    a->turn_ms = all ? now : a->turned_ms;
-    if (!all) a->next_lane = (a->next_lane + n) % APPLIER_LANES;
+    uint32_t lanes = a->step.lanes;
+    a->turn_ms = lanes == APPLIER_ALL ? now : a->turned_ms;
+    a->next_lane = (a->next_lane + (unsigned)__builtin_popcount(lanes)) % APPLIER_LANES;
 }

@@ -27,7 +27,7 @@ enum {
     APPLIER_BLOCK = 256,            /* pieces of text */
     APPLIER_LANES = 8,              /* see applier_lanes.c; their number and applier_stream's choice are part of what Redis has stored */
     APPLIER_ALL = (1 << APPLIER_LANES) - 1,
-    APPLIER_LANE_STREAMS = 4000, /* entries of a step from which on lanes take turns */
+    APPLIER_TURN_MS = 4, /* between two turns at least: a step has costs of its own */
     APPLIER_POSITION_TEXT = (APPLIER_LANES + 1) * 21,
     APPLIER_DURABLE_MAX = 4096,
     APPLIER_TICK_MS = 500
@@ -119,7 +119,7 @@ typedef struct step { /* the builder's memory, reused */
     uint32_t place;       /* of the stream that was met last */
     piece_block *spare;
     uint32_t lanes; /* whose readings it takes along, a bit each */
-    positions next;  /* what the lanes have after it */
+    positions next; /* what the lanes have after it */
     char next_text[APPLIER_POSITION_TEXT];
 } step;
 
@@ -163,14 +163,13 @@ struct neap_applier {
     char uuid[37];   /* the log being applied */
     bool own, have_log;
     uint64_t pos;                         /* where reading the log goes on */
-    positions sent;                        /* what the lanes have with the steps under way */
+    positions sent;                       /* what the lanes have with the steps under way */
     char expected[APPLIER_POSITION_TEXT]; /* the same as Redis has it; "": nothing is stored for this log yet */
     flight flights[APPLIER_FLIGHTS];
     int flying, first_flight;
     uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
     bool hurry;
     uint64_t wait_ms, took_ms;   /* in a hurry, between two steps, or two turns of a lane; of the last step, until its answer came */
-    bool turns;                  /* lanes take turns */
     uint32_t due, next_lane;     /* whose turn it is, a bit each; who comes after them */
     uint64_t turn_ms, turned_ms; /* when the last turn was due; the same after the step that is being made */
     neap_sensors *names;         /* streams' sensors to places */
@@ -199,9 +198,9 @@ void applier_position_text(const positions *p, char out[APPLIER_POSITION_TEXT]);
 bool applier_position_read(positions *p, const char *text); /* false: it is none */
 uint64_t applier_most(const positions *p);
 void applier_begin_at(neap_applier *a, const positions *p, const char *stored); /* nothing is held, and Redis has this position, as `stored` */
-uint32_t applier_lane_of(const char *name, size_t n);                          /* 1-based */
-uint64_t applier_turn(neap_applier *a, uint64_t now);                          /* 0: a->due is set; else so many ms until the next turn */
-void applier_turn_taken(neap_applier *a, uint64_t now);                        /* step.lanes are on their way */
+uint32_t applier_lane_of(const char *name, size_t n);                           /* 1-based */
+uint64_t applier_turn(neap_applier *a, uint64_t now);                           /* 0: a->due is set; else so many ms until the next turn */
+void applier_turn_taken(neap_applier *a, uint64_t now);                         /* step.lanes are on their way */
 /* applier_step.c */
 /* The next step of these lanes, in step.bytes; step.lanes says which they became. *to: how far the log was read. If step.next is what was sent
    before there is nothing to do. */
