@@ -17,7 +17,7 @@ enum {
     APPLIER_HURRY = 3000,           /* bytes a millisecond (about 140,000 readings a second in batches) from which on readings are gathered .. */
     APPLIER_DENSE = 50,             /* .. until about so many of one sensor share an entry: */
     APPLIER_GATHER_MIN_MS = 8,      /* not longer, as a step of many milliseconds would hold up Redis and the processor, .. */
-    APPLIER_LAG_MS = 175,           /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
+    APPLIER_LAG_MS = 160,           /* .. and not so long that gathering and the step take more together: readings are to be visible within 200 ms,
                                        also when a step takes longer than those before it, as while Redis rewrites its log */
     APPLIER_MEASURE_MS = 50,        /* the load is measured over so long at least */
     APPLIER_CALLS = 1000,           /* on a cluster a step costs by its streams: from so many on a tenth of APPLIER_HURRY will do */
