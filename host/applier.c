@@ -135,6 +135,11 @@ static void adapt_wait(neap_applier *a) {
 static bool send_step(neap_applier *a) {
     uint64_t to, damaged = 0;
     int err = applier_build(a, a->due, &to, &damaged);
+    if (err == NEAP_ERR_CLOSED && !a->own) { /* an older log, of which Redis has all: it was let go of */
+        applier_distrust(a);
+        ask_position(a);
+        return false;
+    }
     if (err) {
         applier_say(a, err == NEAP_ERR_MEMORY ? NEAP_APPLIER_AWAY : NEAP_APPLIER_STOPPED, "cannot read the journal %s at %llu: %s", a->uuid,
                     (unsigned long long)a->pos, neap_err_kind(err));
@@ -147,7 +152,9 @@ static bool send_step(neap_applier *a) {
     const step *s = &a->step;
     if (to == a->pos && (a->cluster || memcmp(&s->next, &a->sent, sizeof s->next) == 0)) {
         if (!a->flying) running(a);
-        return false;
+        if (a->cluster || applier_least(&a->sent) == a->pos) return false;
+        applier_turn_taken(a, uv_now(a->loop)); /* others hold something: on to their turn */
+        return true;
     }
     if (damaged) {
         a->status.damaged_bytes += damaged;
@@ -206,7 +213,6 @@ static bool gathering(neap_applier *a) {
     if (a->flying) return true; /* Redis is at work: its answer is when to look again */
     if (a->cluster) rest = waited >= a->wait_ms ? 0 : a->wait_ms - waited;
     else rest = applier_turn(a, now);
-    if (!rest && s.durable == a->pos) a->due = APPLIER_ALL; /* no more comes: what the lanes hold is for all of them to bring */
     if (rest && (!uv_is_active((uv_handle_t *)&a->gather) || uv_timer_get_due_in(&a->gather) > rest))
         uv_timer_start(&a->gather, on_gathered, rest, 0);
     return rest > 0;

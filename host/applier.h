@@ -2,9 +2,9 @@
    has them safely.
 
    Each step is one server-side script: it runs only if Redis still is the store we know (a UUID in the state hash) and the stored
-   position of this log equals the one the step starts from; it checks the types of all keys before it writes, skips batches whose
-   idempotency key was seen, and writes readings and the new position together. A step that timed out is simply tried again from
-   the stored position: it either ran whole or not at all. Readings that Redis will not take (a key of another type) go to the dead-letter
+   position of this log (in a flood one of each lane: applier_lanes.c) equals the one the step starts from; it checks the types of all keys before it
+   writes, skips batches whose idempotency key was seen, and writes readings and the new position together. A step that timed out is simply tried
+   again from the stored position: it either ran whole or not at all. Readings that Redis will not take (a key of another type) go to the dead-letter
    stream, counted.
 
    On a Redis Cluster a step is one script call for each of its streams, with a position of their own (see applier_cluster.c).

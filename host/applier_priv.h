@@ -39,8 +39,8 @@ typedef struct stream {  /* one Redis stream that this applier has met */
     uint32_t entries;    /* since its last trim */
     uint32_t registered; /* == applier->generation: its sensor's name has been sent */
     uint32_t lane;       /* 1-based */
-    uint32_t seen;       /* == its lane's unit.number: it is in the unit being built */
     uint32_t group;
+    uint64_t seen; /* == its lane's unit.number: it is in the unit being built */
     /* on a cluster, where it has a position of its own: */
     uint32_t known; /* == applier->generation: what follows is what Redis has */
     uint32_t log;   /* 1-based in applier->met; 0: no position */
@@ -74,7 +74,7 @@ typedef struct group { /* the readings of one stream in a unit */
 } group;
 
 typedef struct unit { /* readings of one lane that are not sent yet (applier_unit.c) */
-    uint32_t number;  /* never 0 */
+    uint64_t number;  /* never 0 */
     group *groups;
     size_t group_count, group_cap;
     entry *entries;
@@ -115,7 +115,7 @@ typedef struct step { /* the builder's memory, reused */
     uint32_t block_count;
     size_t block_at;
     unit units[APPLIER_LANES];
-    uint32_t unit_number; /* the last one given */
+    uint64_t unit_number; /* the last one given */
     uint32_t place;       /* of the stream that was met last */
     piece_block *spare;
     uint32_t lanes; /* whose readings it takes along, a bit each */
@@ -193,10 +193,10 @@ void applier_later(neap_applier *a); /* back to the greeting after a pause */
 void applier_again(neap_applier *a); /* what Redis has is to be asked for again, as soon as no step is under way */
 /* applier_lanes.c */
 uint64_t applier_least(const positions *p); /* up to there every lane has everything */
+uint64_t applier_most(const positions *p);  /* behind it none has anything */
 void applier_position_all(positions *p, uint64_t at);
 void applier_position_text(const positions *p, char out[APPLIER_POSITION_TEXT]);
-bool applier_position_read(positions *p, const char *text); /* false: it is none */
-uint64_t applier_most(const positions *p);
+bool applier_position_read(positions *p, const char *text);                     /* false: it is none */
 void applier_begin_at(neap_applier *a, const positions *p, const char *stored); /* nothing is held, and Redis has this position, as `stored` */
 uint32_t applier_lane_of(const char *name, size_t n);                           /* 1-based */
 uint64_t applier_turn(neap_applier *a, uint64_t now);                           /* 0: a->due is set; else so many ms until the next turn */

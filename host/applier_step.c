@@ -109,43 +109,56 @@ static int flush_parts(neap_applier *a, const unit *u, const char *once, size_t 
         if (!p) return NEAP_ERR_MEMORY;
         s->out = &p->args;
         err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, u, g);
+        s->readings += g->count;
         close_block(s);
         err = err || register_part(a, g->place);
     }
     return err;
 }
 
-/* A lane's unit in the one program. */
-static int flush_single(neap_applier *a, const unit *u, const char *once, size_t once_len, bool synthetic) {
+/* The names of a lane's new sensors, for the set of sensors: before the first entry, as Redis' half gives up for an error only if it wrote nothing.
+ */
+static int put_names(neap_applier *a, const unit *u, bool once) {
     step *s = &a->step;
     int err = 0;
     for (size_t i = 0; !err && i < u->group_count; i++) {
         stream *st = &a->streams[u->groups[i].place - 1];
         size_t n;
         if (st->registered == a->generation) continue;
-        if (!once_len) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
+        if (!once) st->registered = a->generation; /* a batch that may be skipped as a duplicate must not be the one that registers */
         const char *name = applier_stream_name(a, u->groups[i].place, &n);
-        close_block(s);
         err = arg(s, "r", 1) || arg(s, name, n);
     }
-    for (size_t i = 0; !err && i < u->group_count; i++) err = put_keys(a, u, &u->groups[i], synthetic) || put_group(a, u, &u->groups[i]);
+    return err;
+}
+
+/* What these lanes hold in the one program. */
+static int flush_single(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, bool synthetic) {
+    step *s = &a->step;
+    size_t n = 0;
+    for (int i = 0; i < APPLIER_LANES; i++) n += lanes >> i & 1 ? s->units[i].readings : 0;
+    int err = n ? arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)n) : 0;
+    for (int i = 0; !err && i < APPLIER_LANES; i++)
+        if (lanes >> i & 1) err = put_names(a, &s->units[i], once_len > 0);
+    for (int i = 0; i < APPLIER_LANES; i++) {
+        const unit *u = &s->units[i];
+        for (size_t k = 0; !err && lanes >> i & 1 && k < u->group_count; k++)
+            err = put_keys(a, u, &u->groups[k], synthetic) || put_group(a, u, &u->groups[k]);
+    }
+    close_block(s);
+    s->readings += n;
     return err;
 }
 
 /* Writes what these lanes hold as one unit, and begins the next. */
 static int flush(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, bool synthetic) {
     step *s = &a->step;
-    size_t n = 0;
-    int err = 0;
-    for (int i = 0; i < APPLIER_LANES; i++) n += lanes >> i & 1 ? s->units[i].readings : 0;
-    s->readings += n;
-    if (n && !a->cluster) err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, (int64_t)n);
+    int err = a->cluster ? 0 : flush_single(a, lanes, once, once_len, synthetic);
     for (int i = 0; i < APPLIER_LANES; i++) {
         if (!(lanes >> i & 1)) continue;
-        if (!err) err = (a->cluster ? flush_parts : flush_single)(a, &s->units[i], once, once_len, synthetic);
+        if (!err && a->cluster) err = flush_parts(a, &s->units[i], once, once_len, synthetic);
         applier_unit_begin(s, i);
     }
-    close_block(s);
     return err ? NEAP_ERR_MEMORY : 0;
 }
 

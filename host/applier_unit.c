@@ -107,8 +107,7 @@ void applier_unit_begin(step *s, int lane) {
     }
     u->group_count = u->entry_count = u->readings = 0;
     u->blocks = u->block = NULL;
-    if (++s->unit_number == 0) s->unit_number = 1;
-    u->number = s->unit_number;
+    u->number = ++s->unit_number;
 }
 
 void applier_unit_free(step *s) {

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include "host/redis_private.h"
 
-enum { PIECE = 256 << 10, PAGE = 4096, BUSY_MS = 10, QUIET_MS = 160, LOOK_MS = 1000 };
+enum { PIECE = 256 << 10, PAGE = 4096, BUSY_MS = 10, QUIET_MS = 320, LOOK_MS = 1000 };
 
 /* The file that grows, in the working directory: of Redis 7 the increment with the highest number, before that the only one. -1: none. */
 static int open_newest(void) {

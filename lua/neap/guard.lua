@@ -135,6 +135,7 @@ end
 
 --- Puts the door before all of an app's handlers.
 function Guard:protect(app)
+    if not self.tokens and not self.limit then return end
     table.insert(app.middleware, 1, {fn = function(req, next)
         if OPEN[req.path] then
             if self.tokens then recognise(self, req) end
