@@ -209,8 +209,9 @@ static bool gathering(neap_applier *a) {
     neap_journal_get_stats(a->j, &s);
     measure(a, s.durable);
     uint64_t now = uv_now(a->loop), waited = now - a->sent_ms, rest;
-    if (!a->hurry || s.durable - a->pos >= APPLIER_STEP_BYTES) return false;
-    if (a->flying) return true; /* Redis is at work: its answer is when to look again */
+    if (!a->hurry) return false;
+    if (a->flying) return true; /* Redis is at work: its answer is when to look again. Two great steps at once would be much memory */
+    if (s.durable - a->pos >= APPLIER_STEP_BYTES) return false;
     if (a->cluster) rest = waited >= a->wait_ms ? 0 : a->wait_ms - waited;
     else rest = applier_turn(a, now);
     if (rest && (!uv_is_active((uv_handle_t *)&a->gather) || uv_timer_get_due_in(&a->gather) > rest))

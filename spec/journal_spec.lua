@@ -218,6 +218,18 @@ describe("the journal", function()
         table.sort(seen)
         assert.same({"a", "t"}, seen)
         assert.same({}, known:touched())
+        local times = {} -- a great many names come in stretches, each name in one of them
+        told = journal.news(here.journal, function(names, from, to)
+            assert.is_true(to - from < 500)
+            for i = from, to do times[names[i]] = (times[names[i]] or 0) + 1 end
+        end)
+        local many = {}
+        for i = 1, 1200 do many[i] = {name = "s" .. i} end
+        known = decode.sensors(many)
+        for _, one in ipairs(many) do known:touch(one.name) end
+        told(position, known)
+        helper.eventually(function() return times.s1 and times.s600 and times.s1200 end)
+        for _, one in ipairs(many) do assert.equal(1, times[one.name]) end
         journal.leave(here, 2)
         assert.is_nil(here.journal)
         assert.equal(1, #history "t")

@@ -32,7 +32,7 @@ describe("the routes", function()
         here.scorer = scorer.new(here)
         journal.join(here, {apply = true})
         helper.eventually(function() return here.journal:stats().live end)
-        here.news = journal.news(here.journal, function(names) here.scorer:stored(names) end)
+        here.news = journal.news(here.journal, function(...) here.scorer:stored(...) end)
         here.context = {specs = specs, limits = ingest.limits(specs), stamp = function() return here.journal:stamp() end, whole = true,
             admit = function(name) return here.store:admit(name) end}
         app = http.app {}

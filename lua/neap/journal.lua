@@ -164,20 +164,22 @@ function journal.rest(j, took)
 end
 
 local GATHER_S <const> = 0.02 -- news that comes so soon after other news waits for it: whoever is told has less to do
+local AT_A_STRETCH <const> = 500 -- names before others have their turn
 
 --- A function told(position, known): the sensors that `known` (neap.decode's table) holds as touched were accepted up to that position. Calls
---- fn(names) once Redis has them. One task, however many calls, and nothing is done for each sensor of each batch.
+--- fn(names, from, to) once Redis has them: these are to be looked at. One task, however many calls, and nothing is done for each sensor of each batch.
 ---@param j neap.journal.Journal
----@param fn fun(names: string[])
+---@param fn fun(names: string[], from: integer, to: integer)
 ---@return fun(position: integer, known: neap.decode.sensors)
 function journal.news(j, fn)
     local tables, upto, running = {}, 0, false
     local function run()
         local done <close> = setmetatable({}, {__close = function() running = false end}) -- luacheck: ignore 211
         while next(tables) do
-            local names, seen, at = {}, tables, upto
+            local names, seen, at, began = {}, tables, upto, task.now()
             tables = {}
             for known in pairs(seen) do known:touched(names) end
+            local took = task.now() - began
             repeat
                 local ok, position, applied = pcall(j.wait, j, at, 60)
                 if not ok then
@@ -185,9 +187,13 @@ function journal.news(j, fn)
                     error(position, 0)
                 end
             until applied
-            local started = task.now()
-            fn(names)
-            task.sleep(math.max(GATHER_S, journal.rest(j, task.now() - started)))
+            for from = 1, #names, AT_A_STRETCH do
+                began = task.now()
+                fn(names, from, math.min(#names, from + AT_A_STRETCH - 1))
+                took = took + task.now() - began
+                task.yield()
+            end
+            task.sleep(math.max(GATHER_S, journal.rest(j, took)))
         end
     end
     return function(position, known)

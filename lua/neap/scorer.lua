@@ -228,11 +228,13 @@ function Scorer:mine(sensor)
     end)
 end
 
---- Readings of these sensors have just been stored.
+--- Readings of the sensors from one place in this list to another have just been stored.
 ---@param sensors string[]
-function Scorer:stored(sensors)
+---@param from integer
+---@param to integer
+function Scorer:stored(sensors, from, to)
     local me, workers, rollup, unwatched, dirty, now = self.me, self.workers, self.rollup, self.unwatched, self.dirty, task.now()
-    for i = 1, #sensors do -- ten thousand at a time, when there are so many
+    for i = from, to do
         local sensor = sensors[i]
         local owner = workers > 1 and scorer.owner(sensor, workers) or me
         if owner == me then

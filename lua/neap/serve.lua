@@ -112,7 +112,7 @@ local function furnish(here, opt, me, count)
     here.scorer = scorer.new(here, {me = me, workers = count, send = send, rollup = here.rollup})
     worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
-    here.news = journal.news(here.journal, function(sensors) here.scorer:stored(sensors) end)
+    here.news = journal.news(here.journal, function(sensors, from, to) here.scorer:stored(sensors, from, to) end)
     count_together(here)
     here.journal_stats = function() -- the main thread applies the journal and knows more of it
         local text = worker.ask(MAIN, "journal?", "", 0.5)
