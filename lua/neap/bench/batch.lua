@@ -31,8 +31,8 @@ end
 
 --- Serves on a private Redis of its own. Returns the process, Redis' socket and its pid.
 local function neap_server(dir, port, ack)
-    local p = process.spawn {"env", "-u", "REDIS_URL", arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--data", dir .. "/neap", "--workers", "1", "--ack", ack,
-        stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
+    local p = process.spawn {"env", "-u", "REDIS_URL", arg[-1], "serve", "--listen", "127.0.0.1:" .. port, "--data", dir .. "/neap", "--workers", "1",
+        "--ack", ack, stdout = "file", stderr = "stdout", path = dir .. "/neap.log"}
     answers(("http://127.0.0.1:%d/health"):format(port))
     local socket = dir .. "/neap/redis/redis.sock"
     return p, socket, info(socket, "server", "process_id")
