@@ -115,7 +115,7 @@ int64_t neap_journal_stamp(neap_journal *j, uint32_t n);
 typedef struct neap_journal_stats {
     uint64_t records, bytes, commits, failures, refused; /* since the opening; refused: turned away at a bound */
     uint64_t refused_old;                                /* of them, so many because the oldest record waits for too long */
-    uint64_t age_ms, max_age_ms;                         /* for how long the oldest record has waited to be applied, to about a second */
+    uint64_t age_ms, max_age_ms;                         /* for how long the oldest record has waited to be applied, to 20 ms or a fortieth */
     bool loose;
     uint64_t retained, max_bytes, durable, applied;
     int last_errno; /* of the last failed write or sync; 0 when the one after it worked */

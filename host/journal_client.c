@@ -289,10 +289,11 @@ bool neap_journal_in_hurry(neap_journal *j) {
 
 /* ---- age ------------------------------------------------------------------------------------------------------------- */
 
+/* Marks are as far apart as a fortieth of what the oldest has waited, 20 ms at least: enough of them for a day. */
 void journal_mark(neap_journal *j, uint64_t pos) {
-    uint64_t now = uv_hrtime() / 1000000;
-    if (j->mark_count && now - j->marks[j->mark_count - 1].ms < 1000) return;
-    if (j->mark_count == JOURNAL_MARKS) { /* a long time behind: half of them will do */
+    uint64_t now = uv_hrtime() / 1000000, apart = j->mark_count ? (now - j->marks[0].ms) / 40 : 0;
+    if (j->mark_count && now - j->marks[j->mark_count - 1].ms < (apart < 20 ? 20 : apart)) return;
+    if (j->mark_count == JOURNAL_MARKS) { /* a longer time behind: half of them will do */
         for (size_t i = 1; i < JOURNAL_MARKS / 2; i++) j->marks[i] = j->marks[2 * i];
         j->mark_count = JOURNAL_MARKS / 2;
     }
@@ -303,7 +304,7 @@ uint64_t journal_age_ms(neap_journal *j) {
     size_t done = 0;
     if (j->stats.applied >= j->stats.durable) done = j->mark_count;
     while (done + 1 < j->mark_count && j->marks[done + 1].pos <= j->stats.applied) done++;
-    memmove(j->marks, j->marks + done, (j->mark_count - done) * sizeof *j->marks);
+    if (done) memmove(j->marks, j->marks + done, (j->mark_count - done) * sizeof *j->marks);
     j->mark_count -= done;
     return j->mark_count ? uv_hrtime() / 1000000 - j->marks[0].ms : 0;
 }

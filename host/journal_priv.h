@@ -9,7 +9,7 @@ enum {
     JOURNAL_HEAD = 64,        /* a segment begins with: magic, UUID, start position, CRC, zeros */
     JOURNAL_RECORD_HEAD = 12, /* a record with: magic, length, CRC */
     JOURNAL_PENDING_MAX = 64 << 20,
-    JOURNAL_MARKS = 128,
+    JOURNAL_MARKS = 512,
     JOURNAL_SPARES = 4
 };
 #define JOURNAL_RECORD_MAGIC  0x314A524Eu /* "NRJ1" */
@@ -69,7 +69,7 @@ struct neap_journal {
     void (*wake)(void *ud);
     void *wake_ud;
     int64_t last_stamp;
-    jmark marks[JOURNAL_MARKS]; /* from the oldest record that is not applied on, about a second apart */
+    jmark marks[JOURNAL_MARKS]; /* from the oldest record that is not applied on; see journal_mark */
     size_t mark_count;
     neap_journal_stats stats;
 };
