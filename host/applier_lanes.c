@@ -39,22 +39,22 @@ void applier_position_text(const positions *p, char out[APPLIER_POSITION_TEXT]) 
         n += snprintf(out + n, (size_t)(APPLIER_POSITION_TEXT - n), " %" PRIu64, p->lane[i]);
 }
 
-/* A whole number of decimal digits, as far as `stop`. */
-static bool number(const char **s, char stop, uint64_t *out) {
+/* A whole number, as far as a blank or the end. */
+static bool number(const char **s, uint64_t *out) {
     char *end;
     if (**s < '0' || **s > '9') return false;
     *out = strtoull(*s, &end, 10);
     *s = end;
-    return *end == stop || *end == 0;
+    return *end == ' ' || *end == 0;
 }
 
 bool applier_position_read(positions *p, const char *s) {
     uint64_t least;
-    if (!number(&s, ' ', &least)) return false;
+    if (!number(&s, &least)) return false;
     applier_position_all(p, least);
     if (!*s) return true;
     for (int i = 0; i < APPLIER_LANES; i++) {
-        if (*s++ != ' ' || !number(&s, ' ', &p->lane[i]) || p->lane[i] < least) return false;
+        if (*s++ != ' ' || !number(&s, &p->lane[i]) || p->lane[i] < least) return false;
     }
     return !*s && applier_least(p) == least;
 }
@@ -76,13 +76,12 @@ uint64_t applier_turn(neap_applier *a, uint64_t now) {
     if (since < APPLIER_TURN_MS) n = 0;
     a->due = 0;
     for (unsigned i = 0; i < n; i++) a->due |= 1u << (a->next_lane + i) % APPLIER_LANES;
-    a->turned_ms = n == APPLIER_LANES ? now : a->turn_ms + n * each;
     if (n) return 0;
     return (each < APPLIER_TURN_MS ? APPLIER_TURN_MS : each) - since;
 }
 
 void applier_turn_taken(neap_applier *a, uint64_t now) {
-    uint32_t lanes = a->step.lanes;
-    a->turn_ms = lanes == APPLIER_ALL ? now : a->turned_ms;
-    a->next_lane = (a->next_lane + (unsigned)__builtin_popcount(lanes)) % APPLIER_LANES;
+    unsigned n = (unsigned)__builtin_popcount(a->step.lanes);
+    a->turn_ms = n == APPLIER_LANES ? now : a->turn_ms + n * turn_ms(a);
+    a->next_lane = (a->next_lane + n) % APPLIER_LANES;
 }

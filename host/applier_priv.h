@@ -169,10 +169,10 @@ struct neap_applier {
     int flying, first_flight;
     uint64_t grown_ms, grown_to, sent_ms; /* loop clock. grown_: when and where growth was last measured; sent_ms: of the last step */
     bool hurry;
-    uint64_t wait_ms, took_ms;   /* in a hurry, between two steps, or two turns of a lane; of the last step, until its answer came */
-    uint32_t due, next_lane;     /* whose turn it is, a bit each; who comes after them */
-    uint64_t turn_ms, turned_ms; /* when the last turn was due; the same after the step that is being made */
-    neap_sensors *names;         /* streams' sensors to places */
+    uint64_t wait_ms, took_ms; /* in a hurry, between two steps, or two turns of a lane; of the last step, until its answer came */
+    uint32_t due, next_lane;   /* whose turn it is, a bit each; who comes after them */
+    uint64_t turn_ms;          /* when the last turn was due */
+    neap_sensors *names;       /* streams' sensors to places */
     stream *streams;
     size_t stream_cap;
     uint32_t generation;

@@ -33,7 +33,8 @@ static int open_newest(void) {
 static void *write_back(void *unused) {
     int fd = -1;
     off_t begun = 0;
-    struct stat before = {0}, now;
+    ino_t file = 0;
+    struct stat now;
     long wait = QUIET_MS, since = LOOK_MS;
     for (;; nanosleep(&(struct timespec){.tv_sec = wait / 1000, .tv_nsec = wait % 1000 * 1000000}, NULL), since += wait) {
         if (since >= LOOK_MS) { /* is there a newer one? */
@@ -41,13 +42,13 @@ static void *write_back(void *unused) {
             if (fd >= 0) close(fd);
             fd = newer;
             since = 0;
-            if (fd >= 0 && fstat(fd, &now) == 0 && now.st_ino != before.st_ino) begun = 0; /* what the disk has costs nothing */
+            if (fd >= 0 && fstat(fd, &now) == 0 && now.st_ino != file) begun = 0; /* what the disk has costs nothing */
         }
         if (fd < 0 || fstat(fd, &now)) {
             wait = QUIET_MS;
             continue;
         }
-        before = now;
+        file = now.st_ino;
         off_t whole = now.st_size / PAGE * PAGE;
         if (whole < begun) begun = whole; /* it was cut */
         bool busy = whole - begun >= PIECE;
