@@ -212,6 +212,7 @@ static const luaL_Reg functions[] = {
     {"address", l_address},
     {"close", client_close},
     {"command", redis_l_command},
+    {"on_default", redis_l_on_default},
     {"pipe", redis_l_pipe},
     {"run", redis_l_run},
     {"columns", redis_l_columns},

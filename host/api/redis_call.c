@@ -1,11 +1,11 @@
 /* redis_call.c: commands as functions. redis.lua makes one closure for each command name, once; a call then is: arguments into the client's scratch
-   buffer, bytes to the core, park, reply to Lua. The same closures, given a pipe instead of a client, note the command down for later. */
+   buffer, bytes to the core, park, reply to Lua. The same closures, given a pipe instead of a client, note the command down for later; and for the
+   default client there is one of each that needs no client. A command that takes options or fields as a table has a form, a Lua function that makes
+   wire arguments of such arguments; it is asked only where the last one is a table. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include "host/api/redis_lua.h"
-#include "host/api/tensor_lua.h"
-#include "host/redis_columns.h"
 
 enum { SCRATCH_KEEP = 64 * 1024, LEAVE_SLACK_MS = 10000 };
 
@@ -17,7 +17,7 @@ static void on_reply(void *ud, int status, neap_reply *reply) {
 }
 
 /* The short first argument of a call, for error messages; NULL if there is none worth showing. */
-static const char *key_of(lua_State *L, int idx) {
+const char *redis_key_of(lua_State *L, int idx) {
     size_t len;
     if (lua_type(L, idx) != LUA_TSTRING) return NULL;
     const char *s = lua_tolstring(L, idx, &len);
@@ -25,7 +25,7 @@ static const char *key_of(lua_State *L, int idx) {
 }
 
 /* A request did not even start. */
-static int cannot_start(lua_State *L, rt_wait *w, const char *what, int e, const neap_redis *r) {
+int redis_cannot_start(lua_State *L, rt_wait *w, const char *what, int e, const neap_redis *r) {
     wait_unref(w);
     if (e == NEAP_ERR_CONNECTION || e == NEAP_ERR_FULL) {
         rt_error err = {"connection", 1, 0, 0};
@@ -38,29 +38,32 @@ static int cannot_start(lua_State *L, rt_wait *w, const char *what, int e, const
     return err_code(L, e, "%s: %s", what, e == NEAP_ERR_CLOSED ? "the client is closed" : e == NEAP_ERR_MEMORY ? "out of memory" : "cannot be sent");
 }
 
-/* Which upvalue's metatable does the first argument have: 2 client, 3 pipe, 0 neither. */
+/* Upvalues of a command: its redis_cmd, the metatables of clients and of pipes, and its form or nil. Behind these, for the default
+   client: the table {default client}, the module, and the function that finds the client. */
+enum { CMD = 1, OF_CLIENT, OF_PIPE, FORM, DEFAULTS, MODULE, FIND };
+
+/* Which upvalue's metatable does the first argument have: OF_CLIENT, OF_PIPE, 0 neither. */
 static int which(lua_State *L) {
     if (lua_type(L, 1) != LUA_TUSERDATA || !lua_getmetatable(L, 1)) return 0;
-    int kind = lua_rawequal(L, -1, lua_upvalueindex(2)) ? 2 : lua_rawequal(L, -1, lua_upvalueindex(3)) ? 3 : 0;
+    int kind = lua_rawequal(L, -1, lua_upvalueindex(OF_CLIENT)) ? OF_CLIENT : lua_rawequal(L, -1, lua_upvalueindex(OF_PIPE)) ? OF_PIPE : 0;
     lua_pop(L, 1);
     return kind;
 }
 
-static int put_command(lua_State *L, const redis_cmd *c, neap_buf *b, int top) {
-    size_t n = redis_count_args(L, c->what, 2, top);
+static int put_command(lua_State *L, const redis_cmd *c, neap_buf *b, int first, int top) {
+    size_t n = redis_count_args(L, c->what, first, top);
     size_t before = b->len;
     int e = neap_resp_begin(b, n + (size_t)c->words);
     if (!e) e = buf_add(b, c->prefix, c->prefix_len);
-    if (!e) e = redis_put_args(L, b, 2, top);
+    if (!e) e = redis_put_args(L, b, first, top);
     if (e) b->len = before;
     return e;
 }
 
-static int replied(lua_State *L, int st, lua_KContext ctx) {
-    rt_wait *w = (rt_wait *)ctx;
-    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(1));
+static int reply_to(lua_State *L, rt_wait *w, int first) {
+    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
     if (w->status) {
-        redis_push_error(L, c->what, w->status, w->result, key_of(L, 2));
+        redis_push_error(L, c->what, w->status, w->result, redis_key_of(L, first));
         return lua_error(L);
     }
     redis_push_reply(L, w->result, c->shape, 1);
@@ -68,6 +71,9 @@ static int replied(lua_State *L, int st, lua_KContext ctx) {
     w->result = NULL;
     return 1;
 }
+
+static int replied(lua_State *L, int st, lua_KContext ctx) { return reply_to(L, (rt_wait *)ctx, 2); }
+static int replied_to_default(lua_State *L, int st, lua_KContext ctx) { return reply_to(L, (rt_wait *)ctx, 1); }
 
 /* A dedicated connection whose waiter leaves is closed: its reply may carry data (BLPOP) that nobody would get. */
 static void leave_dedicated(rt_wait *w, void *op) { redis_client_shut(op); }
@@ -88,27 +94,28 @@ static uint32_t blocking_ms(lua_State *L, const redis_cmd *c, int top) {
     return (uint32_t)(s * 1e3) + LEAVE_SLACK_MS;
 }
 
-static int call(lua_State *L) {
-    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(1));
-    int top = lua_gettop(L), kind = which(L);
-    if (kind == 3) {
-        redis_pipe *p = lua_touserdata(L, 1);
-        if (c->blocking || c->refused) return luaL_error(L, "%s cannot stand in a pipeline or transaction", c->what);
-        if (put_command(L, c, &p->buf, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
-        lua_getiuservalue(L, 1, 1);
-        lua_pushvalue(L, lua_upvalueindex(1));
-        lua_rawseti(L, -2, ++p->count);
-        return 0;
-    }
-    if (kind != 2) return luaL_error(L, "%s: call it with a colon, on a client: r:%s(...)", c->what, c->what + 6);
-    redis_client *cl = lua_touserdata(L, 1);
+/* Gives the arguments from `first` on to the command's form, if it has one and the last argument is a table (a nil behind it is an option table left
+   out); what it returns takes their place. */
+static void to_form(lua_State *L, int first) {
+    int top = lua_gettop(L), last = top;
+    while (last >= first && lua_isnil(L, last)) last--;
+    if (last < first || lua_type(L, last) != LUA_TTABLE || lua_type(L, lua_upvalueindex(FORM)) != LUA_TFUNCTION) return;
+    lua_pushvalue(L, lua_upvalueindex(FORM));
+    lua_insert(L, first);
+    lua_call(L, top - first + 1, LUA_MULTRET);
+}
+
+/* Sends the command with the arguments from `first` on over cl. */
+static int send_over(lua_State *L, redis_client *cl, int first, lua_KFunction then) {
+    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
+    int top = lua_gettop(L);
     if (!cl->r) return err_code(L, NEAP_ERR_CLOSED, "%s: the client is closed", c->what);
     if (c->refused && !cl->dedicated)
         return luaL_error(L, "%s changes the state of a connection that others share: use `local c <close> = r:dedicated()` and c:%s(...)", c->what,
                           c->what + 6);
     uint32_t ms = c->blocking && cl->dedicated ? blocking_ms(L, c, top) : 0;
     buf_clear(&cl->scratch);
-    if (put_command(L, c, &cl->scratch, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
+    if (put_command(L, c, &cl->scratch, first, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
     rt_wait *w = wait_new(L, c->what, -1);
     if (cl->dedicated) {
         w->op = cl;
@@ -118,11 +125,56 @@ static int call(lua_State *L) {
         .bytes = cl->scratch.data, .len = cl->scratch.len, .count = 1, .flags = c->flags, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
     int e = neap_redis_send(cl->r, &q);
     if (cl->scratch.cap > SCRATCH_KEEP) buf_free(&cl->scratch);
-    if (e) return cannot_start(L, w, c->what, e, cl->r);
-    return wait_park(L, w, replied);
+    if (e) return redis_cannot_start(L, w, c->what, e, cl->r);
+    return wait_park(L, w, then);
 }
 
-/* core.command(what, {words}, {retry=, refused=, blocking=, shape=}) */
+static int call(lua_State *L) {
+    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
+    int kind = which(L);
+    if (!kind) return luaL_error(L, "%s: call it with a colon, on a client: r:%s(...)", c->what, c->what + 6);
+    to_form(L, 2);
+    if (kind == OF_CLIENT) return send_over(L, lua_touserdata(L, 1), 2, replied);
+    redis_pipe *p = lua_touserdata(L, 1);
+    if (c->blocking || c->refused) return luaL_error(L, "%s cannot stand in a pipeline or transaction", c->what);
+    if (put_command(L, c, &p->buf, 2, lua_gettop(L))) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
+    lua_getiuservalue(L, 1, 1);
+    lua_pushvalue(L, lua_upvalueindex(CMD));
+    lua_rawseti(L, -2, ++p->count);
+    return 0;
+}
+
+/* The stack: arguments, the default client. It need not stay there: who closes it ends what waits. */
+static int call_over_default(lua_State *L, int st, lua_KContext ctx) {
+    redis_client *cl = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    to_form(L, 1);
+    return send_over(L, cl, 1, replied_to_default);
+}
+
+/* redis.name(...) or redis:name(...) */
+static int call_default(lua_State *L) {
+    if (lua_type(L, 1) == LUA_TTABLE && lua_rawequal(L, 1, lua_upvalueindex(MODULE))) lua_remove(L, 1);
+    if (lua_rawgeti(L, lua_upvalueindex(DEFAULTS), 1) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, lua_upvalueindex(FIND));
+        lua_callk(L, 0, 1, 0, call_over_default);
+    }
+    return call_over_default(L, LUA_OK, 0);
+}
+
+/* core.on_default(command, defaults, module, find): the command without a client: over defaults[1], else over what find() returns. Nil if `command` is a
+   Lua function. */
+int redis_l_on_default(lua_State *L) {
+    if (lua_tocfunction(L, 1) != call) return 0;
+    lua_settop(L, 4);
+    for (int i = CMD; i <= FORM; i++) lua_getupvalue(L, 1, i);
+    for (int i = 2; i <= 4; i++) lua_pushvalue(L, i);
+    lua_pushcclosure(L, call_default, FIND);
+    return 1;
+}
+
+/* core.command(what, {words}, {retry=, refused=, blocking=, shape=, form=}) */
 int redis_l_command(lua_State *L) {
     const char *what = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -158,7 +210,8 @@ int redis_l_command(lua_State *L) {
     lua_pop(L, 3);
     luaL_getmetatable(L, REDIS_CLIENT);
     luaL_getmetatable(L, REDIS_PIPE);
-    lua_pushcclosure(L, call, 3);
+    lua_getfield(L, 3, "form");
+    lua_pushcclosure(L, call, FORM);
     return 1;
 }
 
@@ -283,105 +336,6 @@ int redis_l_run(lua_State *L) {
         .bytes = b->data, .len = b->len, .count = count, .flags = NEAP_REDIS_BATCH, .timeout_ms = ms, .cb = on_reply, .ud = wait_ref(w)};
     int e = neap_redis_send(cl->r, &q);
     if (cl->scratch.cap > SCRATCH_KEEP) buf_free(&cl->scratch);
-    if (e) return cannot_start(L, w, what, e, cl->r);
+    if (e) return redis_cannot_start(L, w, what, e, cl->r);
     return wait_park(L, w, ran);
-}
-
-/* ---- columns -------------------------------------------------------------------------------------------------------- */
-/* The columns belong to the request while it runs, then to the userdata. */
-struct reading {
-    rt_wait *w;
-    neap_redis_columns c;
-};
-
-static void free_reading(void *p) {
-    struct reading *g = p;
-    neap_redis_columns_free(&g->c);
-    free(g);
-}
-
-static void on_columns(void *ud, int status, neap_reply *reply) {
-    struct reading *g = ud;
-    if (status) { /* the error text is what the waiter wants then */
-        rt_wait *w = g->w;
-        free_reading(g);
-        wait_done(w, status, reply, free_reply);
-        return;
-    }
-    neap_reply_free(reply);
-    if (g->c.memory) status = NEAP_ERR_MEMORY;
-    wait_done(g->w, status, g, free_reading);
-}
-
-static void release(void *data, void *ud) { free(data); }
-
-/* Pushes a tensor over an array that it then owns; *array becomes NULL. f32: a converted copy. */
-static void push_column(lua_State *L, void **array, neap_dtype dtype, int64_t n, int to_f32) {
-    neap_tensor *t = tensor_slot(L), full = {0};
-    int e = neap_tensor_wrap(&full, dtype, 1, &n, *array, release, NULL);
-    if (!e) {
-        *array = NULL;
-        if (to_f32) e = neap_tensor_cast(t, &full, NEAP_F32);
-        else *t = neap_tensor_ref(&full);
-        neap_tensor_unref(&full);
-    }
-    tensor_must(L, e, "redis.columns", NULL, NULL);
-    tensor_filled(L, t);
-}
-
-static int columns_read(lua_State *L, int st, lua_KContext ctx) {
-    rt_wait *w = (rt_wait *)ctx;
-    if (w->status == NEAP_ERR_MEMORY) return wait_raise(L, w);
-    if (w->status) {
-        redis_push_error(L, w->what, w->status, w->result, key_of(L, 2));
-        return lua_error(L);
-    }
-    struct reading *g = w->result;
-    neap_redis_columns_finish(&g->c);
-    if (neap_redis_columns_sort(&g->c)) return err_code(L, NEAP_ERR_MEMORY, "redis.columns: out of memory");
-    if (lua_toboolean(L, 7)) neap_redis_columns_unique(&g->c);
-    int64_t n = (int64_t)g->c.n;
-    push_column(L, (void **)&g->c.time, NEAP_I64, n, 0);
-    push_column(L, (void **)&g->c.value, NEAP_F64, n, lua_toboolean(L, 8));
-    lua_pushinteger(L, n);
-    lua_pushstring(L, g->c.last_id);
-    lua_pushinteger(L, (lua_Integer)g->c.entries);
-    lua_pushinteger(L, (lua_Integer)g->c.skipped);
-    free_reading(g);
-    w->result = NULL;
-    return 6;
-}
-
-/* columns(client, key, from, to, count or 0, reverse, unique, f32) -> time, value, n, last id, entries, skipped */
-int redis_l_columns(lua_State *L) {
-    redis_client *cl = redis_check_client(L, 1);
-    size_t klen, flen, tlen;
-    const char *key = luaL_checklstring(L, 2, &klen), *from = luaL_checklstring(L, 3, &flen), *to = luaL_checklstring(L, 4, &tlen);
-    lua_Integer count = luaL_optinteger(L, 5, 0);
-    int reverse = lua_toboolean(L, 6);
-    lua_settop(L, 8);
-    rt_wait *w = wait_new(L, "redis.columns", -1);
-    struct reading *g = malloc(sizeof *g);
-    if (!g) return err_code(L, NEAP_ERR_MEMORY, "redis.columns: out of memory");
-    neap_redis_columns_init(&g->c);
-    g->c.reverse = reverse;
-    neap_buf *b = &cl->scratch;
-    buf_clear(b);
-    int e = neap_resp_begin(b, count ? 6 : 4);
-    if (!e) e = reverse ? neap_resp_str(b, "XREVRANGE", 9) : neap_resp_str(b, "XRANGE", 6);
-    if (!e) e = neap_resp_str(b, key, klen);
-    if (!e) e = neap_resp_str(b, from, flen);
-    if (!e) e = neap_resp_str(b, to, tlen);
-    if (!e && count) e = neap_resp_str(b, "COUNT", 5);
-    if (!e && count) e = neap_resp_int(b, count);
-    g->w = wait_ref(w);
-    if (!e)
-        e = neap_redis_send(
-            cl->r,
-            &(neap_redis_req){.bytes = b->data, .len = b->len, .count = 1, .flags = NEAP_REDIS_RETRY, .sink = &g->c.sink, .cb = on_columns, .ud = g});
-    if (e) {
-        free_reading(g);
-        return cannot_start(L, w, "redis.columns", e, cl->r);
-    }
-    return wait_park(L, w, columns_read);
 }

@@ -63,8 +63,15 @@ void redis_push_error(lua_State *L, const char *what, int status, const neap_rep
 int redis_l_command(lua_State *L); /* core.command(name, words, flags) -> function(client or pipe, ...) */
 int redis_l_pipe(lua_State *L);    /* core.pipe() */
 int redis_l_run(lua_State *L);     /* core.run(client, pipe, transaction) -> results with n, first failed index */
-int redis_l_columns(lua_State *L); /* core.columns: see there */
+int redis_l_on_default(lua_State *L); /* core.on_default: see there */
 void redis_pipe_meta(lua_State *L);
+/* The short argument at idx, a command's first, for error messages; NULL if there is none worth showing. */
+const char *redis_key_of(lua_State *L, int idx);
+/* A request did not even start: lets go of w and raises. */
+int redis_cannot_start(lua_State *L, rt_wait *w, const char *what, int e, const neap_redis *r);
+
+/* ---- redis_columns_lua.c */
+int redis_l_columns(lua_State *L); /* core.columns: see there */
 
 /* ---- mod_redis.c */
 redis_client *redis_check_client(lua_State *L, int idx); /* raises if it is none or closed */

@@ -61,12 +61,13 @@ function redis.private(opts)
     return client
 end
 
-local settings, default, lock = {}, nil, task.mutex()
+local settings, lock = {}, task.mutex()
+local defaults = {} -- [1]: the default client, once there is one; the commands in C look here
 
 --- Leaves the server; waiting commands fail with kind "closed". May be called more than once.
 function methods:close()
     local k = known[self]
-    if self == default then default = nil end
+    if self == defaults[1] then defaults[1] = nil end
     core.close(self)
     if not k then return end
     for _, c in ipairs(k.idle) do core.close(c) end
@@ -77,7 +78,7 @@ end
 --- What the default client will use: {url=} or {data = directory, serve=, fsync=}; before its first use.
 function redis.configure(opts)
     args.check(opts, {"url", "data", "serve", "fsync", "timeout"}, "redis.configure")
-    if default then error("redis.configure: the default client is in use already; configure it at the start", 2) end
+    if defaults[1] then error("redis.configure: the default client is in use already; configure it at the start", 2) end
     settings = opts
 end
 
@@ -94,17 +95,17 @@ end
 
 --- The default client; the first call may wait, for the private server's start.
 function redis.default()
-    if default then return default end
+    if defaults[1] then return defaults[1] end
     return lock:with(function()
-        if default then return default end
+        if defaults[1] then return defaults[1] end
         local url = settings.url or not settings.data and redis.environment_url()
         if url then
-            default = redis.connect(url, {timeout = settings.timeout})
+            defaults[1] = redis.connect(url, {timeout = settings.timeout})
         else
             local dir = settings.data or os.getenv "NEAP_DATA" or "neap-data"
-            default = redis.private {dir = dir, serve = settings.serve, fsync = settings.fsync, timeout = settings.timeout}
+            defaults[1] = redis.private {dir = dir, serve = settings.serve, fsync = settings.fsync, timeout = settings.timeout}
         end
-        return default
+        return defaults[1]
     end)
 end
 
@@ -316,16 +317,15 @@ setmetatable(redis, {
     __index = function(t, name)
         if fields[name] then return fields[name](redis.default()) end
         if not (methods[name] or is_command(name)) then return nil end
-        local function call(...)
-            local client = default or redis.default()
-            local fn = methods[name] or find(client, name)
-            if (...) == t then return fn(client, select(2, ...)) end
-            return fn(client, ...)
+        local fn = methods[name] or commands.find(name)
+        local call = core.on_default(fn, defaults, t, redis.default) or function(...)
+            if (...) == t then return fn(redis.default(), select(2, ...)) end
+            return fn(redis.default(), ...)
         end
         rawset(t, name, call)
         return call
     end,
-    __tostring = function() return default and tostring(default) or "redis (the default client, not connected yet)" end,
+    __tostring = function() return defaults[1] and tostring(defaults[1]) or "redis (the default client, not connected yet)" end,
 })
 
 return redis

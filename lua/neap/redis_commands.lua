@@ -57,16 +57,17 @@ local OPTIONS <const> = {
     xautoclaim = {at = 5, count = "value", justid = "flag"},
 }
 
-local function bad_option(name, key, known)
+-- level: that of the user's call, as error() counts.
+local function bad_option(name, key, known, level)
     local names = {}
     for k in pairs(known) do if k ~= "at" then names[#names + 1] = k end end
-    error(("redis.%s: unknown option '%s'%s"):format(name, tostring(key), nearest(tostring(key), names)), 4)
+    error(("redis.%s: unknown option '%s'%s"):format(name, tostring(key), nearest(tostring(key), names)), level)
 end
 
 -- Appends an option table to args (a list with n).
 local function add_options(name, args, opts, known)
     for key, value in pairs(opts) do
-        local kind = key ~= "at" and known[key] or bad_option(name, key, known)
+        local kind = key ~= "at" and known[key] or bad_option(name, key, known, 5)
         local word = key:upper()
         if kind == "flag" then
             if value then args[#args + 1] = word end
@@ -83,14 +84,15 @@ local function add_options(name, args, opts, known)
     return args
 end
 
-local function with_options(name, send, known)
-    return function(client, ...)
+-- Forms make wire arguments of those that a user gave, the last a table.
+local function options_form(name, known)
+    return function(...)
         local n = select("#", ...)
         local last = n > known.at and select(n, ...)
-        if type(last) ~= "table" then return send(client, ...) end
+        if type(last) ~= "table" then return ... end
         local args = {...}
         args[n] = nil
-        return send(client, table.unpack(add_options(name, args, last, known)))
+        return table.unpack(add_options(name, args, last, known))
     end
 end
 
@@ -101,21 +103,21 @@ local XADD <const> = {id = "value", maxlen = "value", minid = "value", approx = 
 
 --- xadd(key, {field = value} [, {id="*", maxlen=, minid=, approx=true, nomkstream=}]) or Redis' own form xadd(key, "*", field, value, ...).
 --- A list {f1, v1, f2, v2} keeps the order.
-function special.xadd(send)
-    return function(client, key, fields, opts)
-        if not opts then return send(client, key, "*", fields) end
-        for k in pairs(opts) do if not XADD[k] then bad_option("xadd", k, XADD) end end
-        local head = {}
-        if opts.nomkstream then head[1] = "NOMKSTREAM" end
-        local trim = opts.maxlen and "MAXLEN" or opts.minid and "MINID"
-        if trim then
-            head[#head + 1], head[#head + 2] = trim, opts.approx == false and "=" or "~"
-            head[#head + 1] = opts.maxlen or opts.minid
-            if opts.limit then head[#head + 1], head[#head + 2] = "LIMIT", opts.limit end
-        end
-        head[#head + 1] = opts.id or "*"
-        return send(client, key, head, fields)
+local function xadd_form(...)
+    local key, fields, opts = ...
+    if type(fields) ~= "table" or opts ~= nil and type(opts) ~= "table" then return ... end
+    if not opts then return key, "*", fields end
+    for k in pairs(opts) do if not XADD[k] then bad_option("xadd", k, XADD, 4) end end
+    local head = {}
+    if opts.nomkstream then head[1] = "NOMKSTREAM" end
+    local trim = opts.maxlen and "MAXLEN" or opts.minid and "MINID"
+    if trim then
+        head[#head + 1], head[#head + 2] = trim, opts.approx == false and "=" or "~"
+        head[#head + 1] = opts.maxlen or opts.minid
+        if opts.limit then head[#head + 1], head[#head + 2] = "LIMIT", opts.limit end
     end
+    head[#head + 1] = opts.id or "*"
+    return key, head, fields
 end
 
 -- {stream = id, ...} with {count=, block=seconds, noack=} -> words
@@ -165,8 +167,9 @@ end
 --- Set by redis.lua: runs send(c, ...) on a connection of its own.
 commands.borrow = false
 
-local function wire(name, words, shape)
-    local send = core.command(name, words, {retry = READS[name], refused = OWN_CONNECTION[name], blocking = BLOCKING[name], shape = shape or SHAPES[name]})
+local function wire(name, words, shape, form)
+    local send = core.command(name, words, {retry = READS[name], refused = OWN_CONNECTION[name], blocking = BLOCKING[name], shape = shape or SHAPES[name],
+        form = form})
     if not BLOCKING[name] then return send end
     local four = BLOCKING[name] == 4
     return function(client, ...)
@@ -195,16 +198,8 @@ local function make(name)
             return commands.find(name .. "_" .. sub:lower():gsub("-", "_"))(client, ...)
         end
     end
-    local send = wire(name, words)
-    if special[name] then
-        local shaped = special[name](send)
-        if name ~= "xadd" then return shaped end
-        return function(client, key, fields, opts, ...)
-            if type(fields) == "table" and (opts == nil or type(opts) == "table") then return shaped(client, key, fields, opts) end
-            return send(client, key, fields, opts, ...)
-        end
-    end
-    return OPTIONS[name] and with_options(name, send, OPTIONS[name]) or send
+    if special[name] then return special[name](wire(name, words)) end
+    return wire(name, words, nil, name == "xadd" and xadd_form or OPTIONS[name] and options_form(name, OPTIONS[name]))
 end
 
 local made, raw = {}, {}
