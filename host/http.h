@@ -97,7 +97,6 @@ const char *neap_http_path(const neap_http_req *r, size_t *len);
 const char *neap_http_query(const neap_http_req *r, size_t *len);
 /* A request header by name, NULL if absent or once the client has gone. Lives until the answer. */
 const char *neap_http_header(neap_http_req *r, const char *name);
-const char *neap_http_coding(neap_http_req *r); /* the header Content-Encoding, quickly: NULL where none came */
 /* Calls f(ud, name, value) for each header, in order. */
 void neap_http_each_header(neap_http_req *r, void (*f)(void *ud, const char *name, const char *value), void *ud);
 /* The body; NUL-terminated. neap_http_drop_body gives its memory back early. */

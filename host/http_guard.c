@@ -20,8 +20,8 @@ static const unsigned char hostchar[256] = {
 struct walk {
     const char *next; /* where the next name must begin, or NULL: places are not checked */
     const char *why;  /* set at the first fault */
-    int hosts, lengths, encodings, codings;
-    uint64_t length;
+    int hosts, lengths, encodings;
+    uint64_t length, names;
 };
 
 static int is(const char *key, size_t n, const char *name, size_t m) { return n == m && !strncasecmp(key, name, m); }
@@ -42,6 +42,7 @@ static enum MHD_Result one(void *cls, enum MHD_ValueKind kind, const char *key, 
             if (*p != ' ' && *p != '\t') return w->why = "a header line has a NUL", MHD_NO;
         w->next = value + vn + 2;
     }
+    w->names |= http_name_bit(key, kn);
     if (is(key, kn, "host", 4)) {
         if (w->hosts++) return w->why = "more than one Host", MHD_NO;
         if (!vn) return w->why = "an empty Host", MHD_NO;
@@ -54,8 +55,6 @@ static enum MHD_Result one(void *cls, enum MHD_ValueKind kind, const char *key, 
             if (value[i] < '0' || value[i] > '9') return w->why = "Content-Length is not a number", MHD_NO;
             w->length = w->length * 10 + (uint64_t)(value[i] - '0');
         }
-    } else if (is(key, kn, "content-encoding", 16)) {
-        w->codings++;
     } else if (is(key, kn, "transfer-encoding", 17)) {
         if (w->encodings++) return w->why = "more than one Transfer-Encoding", MHD_NO;
         if (!is(value, vn, "chunked", 7)) return w->why = "Transfer-Encoding is not exactly 'chunked'", MHD_NO;
@@ -86,7 +85,7 @@ int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *meth
     if (mn >= sizeof r->method_copy) return *why = "unknown method", 501;
     memcpy(r->method_copy, method, mn + 1);
     r->body_len = w.length;
-    r->coded = w.codings != 0;
+    r->names = w.names;
     r->conn->chunked = w.encodings != 0;
     return http_guard_target(r, why);
 }

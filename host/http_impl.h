@@ -48,6 +48,7 @@ struct neap_http_req {
     size_t max_body;
     uint64_t body_len; /* as Content-Length said; 0 without one */
     int handler_ms;
+    uint64_t names; /* a bit for each header that came (http_name_bit): most of those that are asked for did not */
 
     neap_buf target; /* raw target as received, then path_len bytes of decoded path behind it */
     size_t path_off, path_len, query_off, query_len;
@@ -67,7 +68,7 @@ struct neap_http_req {
     unsigned recalls;
     struct http_fake *fake; /* a request without a socket: s and mhd are NULL */
     unsigned checked : 1, dispatched : 1, answered : 1, suspended : 1, pending : 1, in_flight : 1, streaming : 1, ended : 1, was_full : 1, bad : 1,
-        told : 1, loopback : 1, coded : 1; /* coded: a Content-Encoding came */
+        told : 1, loopback : 1;
 };
 
 struct neap_http {
@@ -135,6 +136,9 @@ void http_over(neap_http_req *r, int sent);
 void http_flight_end(neap_http_req *r);
 void http_lost(neap_http_req *r, int why);
 void http_wake(neap_http_req *r); /* resumes a suspended request, or at least makes the daemon run */
+
+/* The bit of a header's name; others may share it. */
+static inline uint64_t http_name_bit(const char *name, size_t n) { return UINT64_C(1) << ((n * 7 + ((unsigned char)name[0] | 0x20)) & 63); }
 
 /* http_guard.c: 0, or the status to refuse with, and why */
 int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version, const char **why);

@@ -274,10 +274,9 @@ int neap_http_streaming(const neap_http_req *r) { return r->streaming && !r->end
 
 const char *neap_http_header(neap_http_req *r, const char *name) {
     if (r->fake) return http_fake_lookup(r, name);
-    return r->mhd ? MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name) : NULL;
+    if (!r->mhd || !(r->names & http_name_bit(name, strlen(name)))) return NULL;
+    return MHD_lookup_connection_value(r->mhd, MHD_HEADER_KIND, name);
 }
-
-const char *neap_http_coding(neap_http_req *r) { return r->coded || r->fake ? neap_http_header(r, "Content-Encoding") : NULL; }
 
 struct each {
     void (*f)(void *ud, const char *name, const char *value);

@@ -186,8 +186,9 @@ static size_t digits(char *end, uint64_t v) { /* writes backwards from end; retu
 static size_t header(char *to, char sign, uint64_t v) {
     char t[24], *end = to + 1;
     *to = sign;
-    if (v < 10) {
-        *end++ = (char)('0' + v);
+    if (v < 100) {
+        if (v > 9) *end++ = (char)('0' + v / 10);
+        *end++ = (char)('0' + v % 10);
     } else {
         size_t n = digits(t + sizeof t, v);
         memcpy(end, t + sizeof t - n, n);

@@ -52,6 +52,7 @@ void http_task_init(lua_State *L, http_app *a); /* the app is on top: puts what 
 
 http_req *http_check_req(lua_State *L, int idx); /* raises once the request is over */
 void http_req_meta(lua_State *L);
+int http_req_caller(lua_State *L); /* core.caller: see there */
 /* Turns the n values from `first` on into the answer. Raises on values that are none. */
 void http_answer(lua_State *L, http_req *q, int first, int n);
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow); /* problem+json, no Lua */

@@ -118,7 +118,7 @@ enum { SHORT_BODY = 4096 };
 static void push_body(lua_State *L, http_req *q) {
     size_t short_n;
     const char *text = neap_http_body(q->r, &short_n);
-    if (short_n && short_n <= SHORT_BODY && !neap_http_coding(q->r)) {
+    if (short_n && short_n <= SHORT_BODY && !neap_http_header(q->r, "Content-Encoding")) {
         lua_pushlstring(L, text, short_n);
         return;
     }
@@ -130,7 +130,7 @@ static void push_body(lua_State *L, http_req *q) {
     }
     lua_pop(L, 1);
     size_t n;
-    const char *p = neap_http_body(q->r, &n), *enc = neap_http_coding(q->r);
+    const char *p = neap_http_body(q->r, &n), *enc = neap_http_header(q->r, "Content-Encoding");
     if (enc && strcmp(enc, "identity") != 0) {
         neap_buf *b = lua_newuserdatauv(L, sizeof *b, 0);
         memset(b, 0, sizeof *b);
@@ -161,7 +161,7 @@ static int req_json(lua_State *L) {
     http_req *q = http_check_req(L, 1);
     size_t n;
     const char *p = neap_http_body(q->r, &n);
-    if (!n || neap_http_coding(q->r)) { /* to be inflated, or read before */
+    if (!n || neap_http_header(q->r, "Content-Encoding")) { /* to be inflated, or read before */
         push_body(L, q);
         p = lua_tolstring(L, -1, &n);
     }
@@ -209,6 +209,16 @@ static int req_header(lua_State *L) { /* req:header(name, ...): the value of eac
     luaL_checkstack(L, n, "req:header");
     for (int i = 2; i <= n + 1; i++) lua_pushstring(L, neap_http_header(r, luaL_checkstring(L, i)));
     return n;
+}
+
+/* core.caller(req) -> Host, Origin, may its method change something? What each request is asked before its handler (http_middleware.lua), in one call. */
+int http_req_caller(lua_State *L) {
+    neap_http_req *r = http_check_req(L, 1)->r;
+    const char *method = neap_http_method(r);
+    lua_pushstring(L, neap_http_header(r, "Host"));
+    lua_pushstring(L, neap_http_header(r, "Origin"));
+    lua_pushboolean(L, !strcmp(method, "POST") || !strcmp(method, "PUT") || !strcmp(method, "PATCH") || !strcmp(method, "DELETE"));
+    return 3;
 }
 
 static int req_cookie(lua_State *L) {

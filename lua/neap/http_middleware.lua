@@ -1,9 +1,7 @@
 --- Middleware that many apps want: app:use(http.access_log()), app:use(http.same_origin()), app:use("/api", http.cors {origins = {..}}).
 local middleware = {}
 
-local header = require("neap.http.core").request.header -- req:header, without asking the request where it is
-
-local UNSAFE <const> = {POST = true, PUT = true, PATCH = true, DELETE = true}
+local caller = require("neap.http.core").caller -- (req) -> Host, Origin, whether its method may change something
 
 --- One line a request in the log: method, path, status, milliseconds, peer.
 function middleware.access_log()
@@ -49,16 +47,16 @@ function middleware.same_origin(opts)
         return from and (from == (host or ""):lower() or pages[name_of(from)])
     end
     return function(req, next)
-        local host, origin = header(req, "Host", "Origin")
+        local host, origin, changes = caller(req)
         if allowed and host and host ~= known then -- most requests name the same host
             local name = name_of(host)
             if not allowed[name] and not is_local(name) then http.error(421, ("this server does not answer for the host '%s'%s"):format(name, hint)) end
             known = host
         end
-        if origin and (UNSAFE[req.method] or unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
+        if origin and (changes or unsafe[req.path] or req:header "Upgrade") and not same(origin, host) then
             http.error(403, "pages of other sites may not change anything here" .. hint)
         end
-        if not UNSAFE[req.method] and unsafe[req.path] then -- an image's address, say: browsers send no Origin then
+        if not changes and unsafe[req.path] then -- an image's address, say: browsers send no Origin then
             local site = req:header "Sec-Fetch-Site"
             if site == "cross-site" or site == "same-site" then http.error(403, "pages of other sites may not change anything here" .. hint) end
         end
