@@ -306,6 +306,12 @@ void neap_http_drop_body(neap_http_req *r) {
     else buf_clear(&r->body);
 }
 
+void neap_http_take_body(neap_http_req *r, neap_buf *out) {
+    uncharge(r);
+    *out = r->body;
+    r->body = (neap_buf){0};
+}
+
 const char *neap_http_peer(neap_http_req *r, int *loopback) {
     if (!r->peer[0] && r->conn) {
         const struct sockaddr_storage *a = &r->conn->addr;

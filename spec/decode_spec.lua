@@ -200,6 +200,44 @@ describe("a batch", function()
   end)
 end)
 
+describe("a request given to a decoder", function()
+  local app = require("neap.http").app {}
+  local kept = {}
+  app:post("/", function(req)
+    local batch <close> = decode.lines(req)
+    kept.batch = batch
+    return {n = batch.count, last = select(2, batch:get(#batch)), text = tostring(select(2, pcall(req.text, req))),
+      again = tostring(select(2, pcall(decode.lines, req))), json = tostring(select(2, pcall(req.json, req))), body = tostring(select(2, pcall(function()
+        return req.body
+      end)))}
+  end)
+  app:post("/first", function(req)
+    local text = req:text()
+    return {n = decode.lines(req).count, same = decode.lines(text).count}
+  end)
+
+  for _, lines in ipairs {3, 50, 5000} do
+    it("is read once, whether its body is long or short: " .. lines .. " lines", function()
+      local body, gzip = ("a value=1\n"):rep(lines - 1) .. "b value=7\n"
+      local r = app:test("POST", "/", {body = body}).json
+      assert.equal(lines, r.n)
+      assert.equal(7, r.last)
+      for _, what in ipairs {"text", "again", "json", "body"} do assert.matches("the body was given to a decoder", r[what]) end
+      assert.equal(0, #kept.batch) -- closed: it holds nothing any more
+      assert.same({n = lines, same = lines}, app:test("POST", "/first", {body = body}).json)
+    end)
+  end
+
+  it("may be empty, or what no decoder takes", function()
+    assert.equal(0, app:test("POST", "/first", {body = ""}).json.n)
+    local json_app = require("neap.http").app {}
+    json_app:post("/", function(req) return tostring(select(2, decode.try.json(req))) end)
+    assert.matches("json", json_app:test("POST", "/", {body = ("x"):rep(9000)}).body)
+    assert.is_false((pcall(decode.json, 7, 7)))
+    assert.matches("string expected", select(2, pcall(decode.json, {})))
+  end)
+end)
+
 describe("neap.decode.inflate", function()
   local hello = "\031\139\008\000\000\000\000\000\002\003\203\072\205\201\201\007\000\134\166\016\054\005\000\000\000"
   it("unpacks gzip and refuses damage, other encodings and too much", function()

@@ -3,12 +3,19 @@
 #define NEAP_DECODE_LUA_H
 #include <lua.h>
 #include <lauxlib.h>
+#include "host/buf.h"
 #include "host/readings.h"
 
 #define DECODE_BATCH   "neap.decode.batch"
 #define DECODE_SENSORS "neap.decode.sensors"
 
-/* The batch at idx; raises if it is none. User value 1 anchors the body that its slices point into. */
+/* A batch as Lua holds it. Its slices point into `body`, if a request gave it, or into the string that user value 1 anchors. */
+typedef struct decode_batch {
+    neap_readings readings;
+    neap_buf body;
+} decode_batch;
+
+/* The batch at idx; raises if it is none. */
 neap_readings *decode_check_batch(lua_State *L, int idx);
 neap_sensors *decode_check_sensors(lua_State *L, int idx);
 

@@ -1,6 +1,7 @@
 /* mod_decode.c: `neap.decode`: what devices send, to a batch of readings, in C. Which decoder, which limits and what a refusal means
    is Lua's business. A body that is refused whole raises {kind="invalid"}; the `try` view returns nil, err. */
 #include "host/api/decode_lua.h"
+#include "host/api/http_lua.h"
 #include "host/api/rt.h"
 #include "host/inflate.h"
 #include "host/lineproto.h"
@@ -55,14 +56,20 @@ static neap_decode_opts read_options(lua_State *L, int idx) {
 }
 
 static int decode_with(lua_State *L, decoder fn, const char *what) {
-    size_t n;
-    const char *s = luaL_checklstring(L, 1, &n);
     neap_decode_opts o = read_options(L, 2);
-    neap_readings *b = lua_newuserdatauv(L, sizeof *b, 1);
+    decode_batch *d = lua_newuserdatauv(L, sizeof *d, 1);
+    neap_readings *b = &d->readings;
+    d->body = (neap_buf){0};
     neap_readings_init(b);
     luaL_setmetatable(L, DECODE_BATCH);
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, 1);
+    size_t n = 0;
+    const char *s = NULL;
+    if (lua_type(L, 1) != LUA_TUSERDATA) luaL_checkstring(L, 1), lua_pushvalue(L, 1);
+    else if (!http_take_body(L, 1, &d->body)) s = d->body.data, n = d->body.len;
+    if (!s) {
+        s = lua_tolstring(L, -1, &n);
+        lua_setiuservalue(L, -2, 1);
+    }
     int err = n > UINT32_MAX - 1 ? NEAP_ERR_FULL : fn(b, s, n, &o);
     if (!err) return 1;
     rt_error how = {.kind = neap_err_kind(err), .sent = -1};
@@ -71,6 +78,8 @@ static int decode_with(lua_State *L, decoder fn, const char *what) {
         lua_pushinteger(L, b->error_line);
         lua_setfield(L, -2, "line");
     }
+    neap_readings_free(b);
+    buf_free(&d->body);
     return fail(L);
 }
 

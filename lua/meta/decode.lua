@@ -1,5 +1,7 @@
 ---@meta neap.decode
 -- What devices send, decoded in C to a batch of readings. Usage: local decode = require "neap.decode"
+-- A body is a string, or a request: its body then goes to the batch without being copied, and req:text() no longer has it. A batch holds its memory until
+-- it is collected; `local batch <close> = decode.json(req)` gives it back at the end of the block, which is worth it where there are many.
 
 ---@class neap.decode.options
 ---@field prefix? string put before every sensor name
@@ -93,31 +95,31 @@ local decode = {}
 
 ---Any JSON that devices send: the kit's array, one object, flat values, {ts,values}, one level of nesting, sensor.community, NDJSON.
 ---Raises {kind="invalid", message=, line=} when the body as a whole is none of these.
----@param body string
+---@param body string|neap.http.request
 ---@param opts? neap.decode.options
 ---@return neap.decode.batch
 function decode.json(body, opts) end
 
 ---One item a line; bad lines are refused one by one.
----@param body string
+---@param body string|neap.http.request
 ---@param opts? neap.decode.options
 ---@return neap.decode.batch
 function decode.ndjson(body, opts) end
 
 ---Influx line protocol: each numeric field is a sensor named measurement[,tag=value..].field, the field name "value" dropped.
----@param body string
+---@param body string|neap.http.request
 ---@param opts? neap.decode.options
 ---@return neap.decode.batch
 function decode.lines(body, opts) end
 
 ---collectd's write_http JSON: sensors named host/plugin[-instance]/type[-instance][.dsname].
----@param body string
+---@param body string|neap.http.request
 ---@param opts? neap.decode.options
 ---@return neap.decode.batch
 function decode.collectd(body, opts) end
 
 ---collectd's write_http Format "Command".
----@param body string
+---@param body string|neap.http.request
 ---@param opts? neap.decode.options
 ---@return neap.decode.batch
 function decode.putval(body, opts) end

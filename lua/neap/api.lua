@@ -103,7 +103,7 @@ local function receive(here)
     return function(req)
         local decoder = ext.decoding() and ext.decoder(req:header "Content-Type")
         if not decoder then
-            local batch, err = decode.try.json(req:text(), NAMED)
+            local batch <close>, err = decode.try.json(req, NAMED)
             return answer_to(here, batch, err, req)
         end
         local ok, list = pcall(decoder, req:text(), req.headers)

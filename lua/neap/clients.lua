@@ -53,7 +53,7 @@ local function write(here, take, units, say)
         if precision == nil or precision == "" then precision = "ns" end
         local unit = units[precision]
         if not unit then return say.bad(("precision '%s' is not one of ns, us, ms, s"):format(precision)) end
-        local batch = decode.lines(req:text(), {precision = unit})
+        local batch <close> = decode.lines(req, {precision = unit})
         local taken = take(here, batch, req)
         if not taken then return say.unavailable() end
         if batch.refused == 0 or req.query.partial == "204" then return 204, nil, WHO end
@@ -111,7 +111,7 @@ local function collectd(here, take)
     return function(req)
         local text = req:text()
         local command = text:find "^%s*[Pp][Uu][Tt][Vv][Aa][Ll]"
-        local batch, err = decode.try[command and "putval" or "collectd"](text)
+        local batch <close>, err = decode.try[command and "putval" or "collectd"](text)
         local taken = take(here, batch, req)
         if not batch then return 400, {error = tostring(err)} end
         if not taken then return 503, {error = "the readings could not be stored now"}, {["Retry-After"] = "1"} end
@@ -124,7 +124,7 @@ end
 --- ThingsBoard's device API: 200 with an empty body, whatever keys there are.
 local function telemetry(here, take)
     return function(req)
-        local batch, err = decode.try.json(req:text())
+        local batch <close>, err = decode.try.json(req)
         local taken = take(here, batch, req)
         if not batch then return 400, {status = 400, message = tostring(err), errorCode = 31} end
         if not taken then return 503, {status = 503, message = "could not be stored now"}, {["Retry-After"] = "1"} end
