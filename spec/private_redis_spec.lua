@@ -32,6 +32,12 @@ local function redis_pid(dir)
     return pid
 end
 
+-- Of the server's guard, which forked it.
+local function guard_pid(dir)
+    local f <close> = io.open("/proc/" .. redis_pid(dir) .. "/stat")
+    return f:read "a":match "%) %a (%d+)"
+end
+
 local function alive(pid) return io.open("/proc/" .. pid .. "/stat") ~= nil end
 
 describe("the private redis-server", function()
@@ -97,10 +103,15 @@ describe("the private redis-server", function()
         local r <close> = redis.private {dir = dir, log = function() end}
         r:set("k", 1)
         local pid = redis_pid(dir)
-        local f = io.open("/proc/" .. pid .. "/stat"):read "a"
-        os.execute("kill -9 " .. f:match "%) %a (%d+)")
+        os.execute("kill -9 " .. guard_pid(dir))
         server.eventually(function() return not alive(pid) end)
         server.eventually(function() return r.try:get "k" == "1" end, 8)
+    end)
+
+    it("has its append-only file watched by the guard, which gives it to the disk as it grows", function()
+        local r <close> = redis.private {dir = dir, log = function() end}
+        r:set("k", 1)
+        server.eventually(function() return (process.run {"ls", "-l", "/proc/" .. guard_pid(dir) .. "/fd"}):find("appendonly%.aof") end, 5)
     end)
 
     it("says what to do when it cannot start", function()
