@@ -286,7 +286,8 @@ static const luaL_Reg batch_methods[] = {{"each", batch_m_each},
                                          {"set_time", batch_m_set_time},
                                          {"set_value", batch_m_set_value},
                                          {NULL, NULL}};
-static const luaL_Reg batch_meta[] = {{"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {"__close", batch_mt_gc}, {NULL, NULL}};
+static const luaL_Reg batch_meta[] = {
+    {"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {"__close", batch_mt_gc}, {NULL, NULL}};
 static const luaL_Reg sensors_methods[] = {
     {"add", sensors_m_add}, {"find", sensors_m_find}, {"touch", sensors_m_touch}, {"touched", sensors_m_touched}, {NULL, NULL}};
 

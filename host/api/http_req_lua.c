@@ -229,7 +229,8 @@ static int req_header(lua_State *L) { /* req:header(name, ...): the value of eac
     return n;
 }
 
-/* core.caller(req) -> Host, Origin, may its method change something? What each request is asked before its handler (http_middleware.lua), in one call. */
+/* core.caller(req) -> Host, Origin, may its method change something? What each request is asked before its handler (http_middleware.lua), in one
+ * call. */
 int http_req_caller(lua_State *L) {
     neap_http_req *r = http_check_req(L, 1)->r;
     const char *method = neap_http_method(r);

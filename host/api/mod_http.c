@@ -362,10 +362,9 @@ static int core_bind(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {
-    {"app", core_app},   {"listen", core_listen}, {"test", core_test},       {"equal", core_equal}, {"reason", core_reason},
-    {"bind", core_bind}, {"type", core_type},     {"sockets", core_sockets}, {"close", core_close},
-    {"caller", http_req_caller}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_listen},     {"test", core_test}, {"equal", core_equal},
+                                     {"reason", core_reason}, {"bind", core_bind},         {"type", core_type}, {"sockets", core_sockets},
+                                     {"close", core_close},   {"caller", http_req_caller}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
 static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},       {"swap", server_swap},     {"drain", server_drain},
                                           {"stats", server_stats}, {"close", server_drain}, {"__close", server_close}, {NULL, NULL}};

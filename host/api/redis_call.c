@@ -163,8 +163,8 @@ static int call_default(lua_State *L) {
     return call_over_default(L, LUA_OK, 0);
 }
 
-/* core.on_default(command, defaults, module, find): the command without a client: over defaults[1], else over what find() returns. Nil if `command` is a
-   Lua function. */
+/* core.on_default(command, defaults, module, find): the command without a client: over defaults[1], else over what find() returns. Nil if `command`
+   is a Lua function. */
 int redis_l_on_default(lua_State *L) {
     if (lua_tocfunction(L, 1) != call) return 0;
     lua_settop(L, 4);

@@ -60,9 +60,9 @@ void redis_push_reply(lua_State *L, const neap_reply *n, enum redis_shape shape,
 void redis_push_error(lua_State *L, const char *what, int status, const neap_reply *reply, const char *key);
 
 /* ---- redis_call.c */
-int redis_l_command(lua_State *L); /* core.command(name, words, flags) -> function(client or pipe, ...) */
-int redis_l_pipe(lua_State *L);    /* core.pipe() */
-int redis_l_run(lua_State *L);     /* core.run(client, pipe, transaction) -> results with n, first failed index */
+int redis_l_command(lua_State *L);    /* core.command(name, words, flags) -> function(client or pipe, ...) */
+int redis_l_pipe(lua_State *L);       /* core.pipe() */
+int redis_l_run(lua_State *L);        /* core.run(client, pipe, transaction) -> results with n, first failed index */
 int redis_l_on_default(lua_State *L); /* core.on_default: see there */
 void redis_pipe_meta(lua_State *L);
 /* The short argument at idx, a command's first, for error messages; NULL if there is none worth showing. */
