@@ -11,7 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
-#include "host/buf.h"
 #include "host/err.h"
 
 typedef struct neap_http neap_http;
@@ -103,8 +102,9 @@ void neap_http_each_header(neap_http_req *r, void (*f)(void *ud, const char *nam
 /* The body; NUL-terminated. neap_http_drop_body gives its memory back early. */
 const char *neap_http_body(neap_http_req *r, size_t *len);
 void neap_http_drop_body(neap_http_req *r);
-/* Moves the body, as it came, into *out, which the caller frees; the request has none any more. */
-void neap_http_take_body(neap_http_req *r, neap_buf *out);
+/* Lends the body: it stays where it is, also behind the request's end, until neap_http_return_body. May be lent more than once. */
+void neap_http_lend_body(neap_http_req *r);
+void neap_http_return_body(neap_http_req *r);
 uint64_t neap_http_id(const neap_http_req *r); /* unique in the process' life, never 0 */
 /* The peer as text ("127.0.0.1", "unix"); kept with the request. *loopback tells whether it is this machine. */
 const char *neap_http_peer(neap_http_req *r, int *loopback);

@@ -57,6 +57,7 @@ struct neap_http_req {
     neap_buf body;
     size_t charged;    /* bytes of the server's cap */
     size_t slow_bytes; /* not yet counted into the deadline */
+    unsigned lent;     /* who may still read the body (neap_http_lend_body) */
     char peer[INET6_ADDRSTRLEN + 2];
     char method_copy[16];
     /* streaming */

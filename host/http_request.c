@@ -302,14 +302,20 @@ const char *neap_http_body(neap_http_req *r, size_t *len) {
 
 void neap_http_drop_body(neap_http_req *r) {
     uncharge(r);
+    if (r->lent) return;
     if (r->body.cap > KEEP_BYTES) buf_free(&r->body);
     else buf_clear(&r->body);
 }
 
-void neap_http_take_body(neap_http_req *r, neap_buf *out) {
+void neap_http_lend_body(neap_http_req *r) {
     uncharge(r);
-    *out = r->body;
-    r->body = (neap_buf){0};
+    r->lent++;
+    neap_http_ref(r);
+}
+
+void neap_http_return_body(neap_http_req *r) {
+    r->lent--;
+    neap_http_unref(r);
 }
 
 const char *neap_http_peer(neap_http_req *r, int *loopback) {

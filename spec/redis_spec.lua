@@ -42,6 +42,21 @@ describe("neap.redis", function()
             assert.equal("3", r:get "x")
         end)
 
+        it("name the user's line for an unknown option, however they are called", function()
+            local function line_of(fn, ...) return tonumber(tostring(select(2, pcall(fn, ...))):match "redis_spec%.lua:(%d+): redis%.%l+: unknown option") end
+            local here = debug.getinfo(1, "l").currentline
+            assert.equal(here + 2, line_of(function()
+                r:set("k", 1, {exx = 1}) end))
+            assert.equal(here + 4, line_of(function()
+                local ok = r:call("set", "k", 1, {exx = 1}) return ok end))
+            assert.equal(here + 6, line_of(function()
+                r:xadd("k", {a = 1}, {exx = 1}) end))
+            assert.equal(here + 8, line_of(function()
+                r:pipeline(function(p) p:set("k", 1, {exx = 1}) end) end))
+            assert.equal(here + 10, line_of(function()
+                r:xread({k = "0"}, {blok = 1}) end))
+        end)
+
         it("take option tables, and name the nearest option for an unknown one", function()
             r:set("k", 1, {ex = 100})
             assert.is_true(r:ttl "k" > 90)

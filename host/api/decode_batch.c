@@ -199,12 +199,20 @@ static int batch_mt_tostring(lua_State *L) {
     return 1;
 }
 
-/* Also __close: what was read is given back at once, and the batch is empty. */
 static int batch_mt_gc(lua_State *L) {
     decode_batch *d = (decode_batch *)decode_check_batch(L, 1);
     neap_readings_free(&d->readings);
-    buf_free(&d->body);
+    if (d->lender) neap_http_return_body(d->lender);
+    d->lender = NULL;
     return 0;
+}
+
+/* Gives all back at once: the batch is empty then. */
+static int batch_mt_close(lua_State *L) {
+    decode_batch *d = (decode_batch *)decode_check_batch(L, 1);
+    if (d->kb) lua_gc(L, LUA_GCSTEP, -d->kb);
+    d->kb = 0;
+    return batch_mt_gc(L);
 }
 
 /* ---- known sensors -------------------------------------------------------------------------------------------------- */
@@ -287,7 +295,7 @@ static const luaL_Reg batch_methods[] = {{"each", batch_m_each},
                                          {"set_value", batch_m_set_value},
                                          {NULL, NULL}};
 static const luaL_Reg batch_meta[] = {
-    {"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {"__close", batch_mt_gc}, {NULL, NULL}};
+    {"__len", batch_mt_len}, {"__tostring", batch_mt_tostring}, {"__gc", batch_mt_gc}, {"__close", batch_mt_close}, {NULL, NULL}};
 static const luaL_Reg sensors_methods[] = {
     {"add", sensors_m_add}, {"find", sensors_m_find}, {"touch", sensors_m_touch}, {"touched", sensors_m_touched}, {NULL, NULL}};
 

@@ -3,16 +3,17 @@
 #define NEAP_DECODE_LUA_H
 #include <lua.h>
 #include <lauxlib.h>
-#include "host/buf.h"
+#include "host/http.h"
 #include "host/readings.h"
 
 #define DECODE_BATCH   "neap.decode.batch"
 #define DECODE_SENSORS "neap.decode.sensors"
 
-/* A batch as Lua holds it. Its slices point into `body`, if a request gave it, or into the string that user value 1 anchors. */
+/* A batch as Lua holds it. Its slices point into the body of `lender`, or into the string that user value 1 anchors. */
 typedef struct decode_batch {
     neap_readings readings;
-    neap_buf body;
+    neap_http_req *lender;
+    int kb; /* what the collector was told of */
 } decode_batch;
 
 /* The batch at idx; raises if it is none. */

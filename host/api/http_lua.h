@@ -34,7 +34,6 @@ typedef struct http_req {
     rt_task *task;   /* while the handler runs */
     rt_wait *writer; /* a stream write that waits, one at a time */
     int keep;        /* a background task still reads it */
-    int body_taken;  /* a decoded batch has it (http_take_body) */
     int id;          /* route, 0 = none fits */
     int found;       /* 1, 0, -1 as the router said */
     int nparams;
@@ -54,9 +53,9 @@ void http_task_init(lua_State *L, http_app *a); /* the app is on top: puts what 
 http_req *http_check_req(lua_State *L, int idx); /* raises once the request is over */
 void http_req_meta(lua_State *L);
 int http_req_caller(lua_State *L); /* core.caller: see there */
-/* The body of the request at idx for a decoder, once: moved into *out, which the caller frees, or, if it is short or compressed, pushed as a string
- * (returns true). Raises as req:text() does. */
-int http_take_body(lua_State *L, int idx, neap_buf *out);
+/* The body of the request at idx for a decoder: lent, until the caller gives it back with neap_http_return_body(*lender), or, if it is short or
+ * compressed, a string that is pushed (*lender is NULL then). Raises as req:text() does. */
+const char *http_lend_body(lua_State *L, int idx, size_t *n, neap_http_req **lender);
 /* Turns the n values from `first` on into the answer. Raises on values that are none. */
 void http_answer(lua_State *L, http_req *q, int first, int n);
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow); /* problem+json, no Lua */

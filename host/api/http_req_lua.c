@@ -112,17 +112,12 @@ static int inflated_gc(lua_State *L) {
     return 0;
 }
 
-enum { SHORT_BODY = 4096, TAKE_FROM = 512 };
-
-static void still_there(lua_State *L, const http_req *q) {
-    if (q->body_taken) luaL_error(L, "the body was given to a decoder: its batch has the readings; req:text() before that gives the text");
-}
+enum { SHORT_BODY = 4096, LEND_FROM = 512 };
 
 /* [-0, +1] the body as a string, decompressed; kept as field "body", but for a short plain one, which is as well made again */
 static void push_body(lua_State *L, http_req *q) {
     size_t short_n;
     const char *text = neap_http_body(q->r, &short_n);
-    still_there(L, q);
     if (short_n && short_n <= SHORT_BODY && !neap_http_header(q->r, "Content-Encoding")) {
         lua_pushlstring(L, text, short_n);
         return;
@@ -162,21 +157,20 @@ static int req_text(lua_State *L) {
     return 1;
 }
 
-int http_take_body(lua_State *L, int idx, neap_buf *out) {
+const char *http_lend_body(lua_State *L, int idx, size_t *n, neap_http_req **lender) {
     http_req *q = http_check_req(L, idx);
-    size_t n;
-    still_there(L, q);
-    neap_http_body(q->r, &n);
-    int text = n <= TAKE_FROM || neap_http_header(q->r, "Content-Encoding"); /* or read before: then there is none here, but a string */
-    if (text) push_body(L, q);
-    else neap_http_take_body(q->r, out);
-    q->body_taken = 1;
-    return text;
+    const char *p = neap_http_body(q->r, n);
+    *lender = NULL;
+    if (*n > LEND_FROM && !neap_http_header(q->r, "Content-Encoding")) {
+        neap_http_lend_body(*lender = q->r);
+        return p;
+    }
+    push_body(L, q); /* read before: then there is none here, but a string */
+    return lua_tolstring(L, -1, n);
 }
 
 static int req_json(lua_State *L) {
     http_req *q = http_check_req(L, 1);
-    still_there(L, q);
     size_t n;
     const char *p = neap_http_body(q->r, &n);
     if (!n || neap_http_header(q->r, "Content-Encoding")) { /* to be inflated, or read before */

@@ -100,7 +100,6 @@ static int start(lua_State *L) {
     q->task = NULL;
     q->writer = NULL;
     q->keep = 0;
-    q->body_taken = 0;
     q->id = s->found == 1 ? s->m->id : 0;
     q->found = s->found;
     q->nparams = n;

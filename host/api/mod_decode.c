@@ -56,22 +56,26 @@ static neap_decode_opts read_options(lua_State *L, int idx) {
 }
 
 static int decode_with(lua_State *L, decoder fn, const char *what) {
+    int request = luaL_testudata(L, 1, HTTP_REQ) != NULL;
+    if (!request && !lua_isstring(L, 1)) return luaL_typeerror(L, 1, "string or request");
     neap_decode_opts o = read_options(L, 2);
     decode_batch *d = lua_newuserdatauv(L, sizeof *d, 1);
     neap_readings *b = &d->readings;
-    d->body = (neap_buf){0};
+    d->lender = NULL;
+    d->kb = 0;
     neap_readings_init(b);
     luaL_setmetatable(L, DECODE_BATCH);
-    size_t n = 0;
-    const char *s = NULL;
-    if (lua_type(L, 1) != LUA_TUSERDATA) luaL_checkstring(L, 1), lua_pushvalue(L, 1);
-    else if (!http_take_body(L, 1, &d->body)) s = d->body.data, n = d->body.len;
-    if (!s) {
-        s = lua_tolstring(L, -1, &n);
-        lua_setiuservalue(L, -2, 1);
-    }
+    size_t n;
+    const char *s;
+    if (request) s = http_lend_body(L, 1, &n, &d->lender);
+    else s = lua_tolstring(L, 1, &n), lua_pushvalue(L, 1);
+    if (!d->lender) lua_setiuservalue(L, -2, 1);
     int err = n > UINT32_MAX - 1 ? NEAP_ERR_FULL : fn(b, s, n, &o);
-    if (!err) return 1;
+    if (!err) { /* the collector does not see what lies outside of Lua */
+        d->kb = (int)(((d->lender ? n : 0) + (b->at == b->few ? 0 : b->cap * sizeof *b->at)) / 1024);
+        if (d->kb) lua_gc(L, LUA_GCSTEP, d->kb);
+        return 1;
+    }
     rt_error how = {.kind = neap_err_kind(err), .sent = -1};
     err_push(L, &how, "%s: %s", what, err == NEAP_ERR_INVALID ? b->error : neap_err_kind(err));
     if (b->error_line) {
@@ -79,7 +83,8 @@ static int decode_with(lua_State *L, decoder fn, const char *what) {
         lua_setfield(L, -2, "line");
     }
     neap_readings_free(b);
-    buf_free(&d->body);
+    if (d->lender) neap_http_return_body(d->lender);
+    d->lender = NULL;
     return fail(L);
 }
 

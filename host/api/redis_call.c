@@ -50,20 +50,21 @@ static int which(lua_State *L) {
     return kind;
 }
 
-static int put_command(lua_State *L, const redis_cmd *c, neap_buf *b, int first, int top) {
-    size_t n = redis_count_args(L, c->what, first, top);
+static int put_command(lua_State *L, const redis_cmd *c, neap_buf *b, int top) {
+    size_t n = redis_count_args(L, c->what, 2, top);
     size_t before = b->len;
     int e = neap_resp_begin(b, n + (size_t)c->words);
     if (!e) e = buf_add(b, c->prefix, c->prefix_len);
-    if (!e) e = redis_put_args(L, b, first, top);
+    if (!e) e = redis_put_args(L, b, 2, top);
     if (e) b->len = before;
     return e;
 }
 
-static int reply_to(lua_State *L, rt_wait *w, int first) {
+static int replied(lua_State *L, int st, lua_KContext ctx) {
+    rt_wait *w = (rt_wait *)ctx;
     const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
     if (w->status) {
-        redis_push_error(L, c->what, w->status, w->result, redis_key_of(L, first));
+        redis_push_error(L, c->what, w->status, w->result, redis_key_of(L, 2));
         return lua_error(L);
     }
     redis_push_reply(L, w->result, c->shape, 1);
@@ -71,9 +72,6 @@ static int reply_to(lua_State *L, rt_wait *w, int first) {
     w->result = NULL;
     return 1;
 }
-
-static int replied(lua_State *L, int st, lua_KContext ctx) { return reply_to(L, (rt_wait *)ctx, 2); }
-static int replied_to_default(lua_State *L, int st, lua_KContext ctx) { return reply_to(L, (rt_wait *)ctx, 1); }
 
 /* A dedicated connection whose waiter leaves is closed: its reply may carry data (BLPOP) that nobody would get. */
 static void leave_dedicated(rt_wait *w, void *op) { redis_client_shut(op); }
@@ -94,20 +92,21 @@ static uint32_t blocking_ms(lua_State *L, const redis_cmd *c, int top) {
     return (uint32_t)(s * 1e3) + LEAVE_SLACK_MS;
 }
 
-/* Gives the arguments from `first` on to the command's form, if it has one and the last argument is a table (a nil behind it is an option table left
-   out); what it returns takes their place. */
-static void to_form(lua_State *L, int first) {
+/* Gives the arguments behind the client to the command's form, if it has one and the last argument is a table (a nil behind it is an option table
+   left out); what it returns takes their place. */
+static void to_form(lua_State *L) {
     int top = lua_gettop(L), last = top;
-    while (last >= first && lua_isnil(L, last)) last--;
-    if (last < first || lua_type(L, last) != LUA_TTABLE || lua_type(L, lua_upvalueindex(FORM)) != LUA_TFUNCTION) return;
+    while (last > 1 && lua_isnil(L, last)) last--;
+    if (last < 2 || lua_type(L, last) != LUA_TTABLE || lua_type(L, lua_upvalueindex(FORM)) != LUA_TFUNCTION) return;
     lua_pushvalue(L, lua_upvalueindex(FORM));
-    lua_insert(L, first);
-    lua_call(L, top - first + 1, LUA_MULTRET);
+    lua_insert(L, 2);
+    lua_call(L, top - 1, LUA_MULTRET);
+    luaL_checkstack(L, LUA_MINSTACK, "redis");
 }
 
-/* Sends the command with the arguments from `first` on over cl. */
-static int send_over(lua_State *L, redis_client *cl, int first, lua_KFunction then) {
-    const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
+/* Sends the command over the client at 1, with the arguments behind it. */
+static int send_over(lua_State *L, const redis_cmd *c) {
+    redis_client *cl = lua_touserdata(L, 1);
     int top = lua_gettop(L);
     if (!cl->r) return err_code(L, NEAP_ERR_CLOSED, "%s: the client is closed", c->what);
     if (c->refused && !cl->dedicated)
@@ -115,7 +114,7 @@ static int send_over(lua_State *L, redis_client *cl, int first, lua_KFunction th
                           c->what + 6);
     uint32_t ms = c->blocking && cl->dedicated ? blocking_ms(L, c, top) : 0;
     buf_clear(&cl->scratch);
-    if (put_command(L, c, &cl->scratch, first, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
+    if (put_command(L, c, &cl->scratch, top)) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
     rt_wait *w = wait_new(L, c->what, -1);
     if (cl->dedicated) {
         w->op = cl;
@@ -126,30 +125,28 @@ static int send_over(lua_State *L, redis_client *cl, int first, lua_KFunction th
     int e = neap_redis_send(cl->r, &q);
     if (cl->scratch.cap > SCRATCH_KEEP) buf_free(&cl->scratch);
     if (e) return redis_cannot_start(L, w, c->what, e, cl->r);
-    return wait_park(L, w, then);
+    return wait_park(L, w, replied);
 }
 
 static int call(lua_State *L) {
     const redis_cmd *c = lua_touserdata(L, lua_upvalueindex(CMD));
     int kind = which(L);
     if (!kind) return luaL_error(L, "%s: call it with a colon, on a client: r:%s(...)", c->what, c->what + 6);
-    to_form(L, 2);
-    if (kind == OF_CLIENT) return send_over(L, lua_touserdata(L, 1), 2, replied);
+    to_form(L);
+    if (kind == OF_CLIENT) return send_over(L, c);
     redis_pipe *p = lua_touserdata(L, 1);
     if (c->blocking || c->refused) return luaL_error(L, "%s cannot stand in a pipeline or transaction", c->what);
-    if (put_command(L, c, &p->buf, 2, lua_gettop(L))) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
+    if (put_command(L, c, &p->buf, lua_gettop(L))) return err_code(L, NEAP_ERR_MEMORY, "%s: out of memory", c->what);
     lua_getiuservalue(L, 1, 1);
     lua_pushvalue(L, lua_upvalueindex(CMD));
     lua_rawseti(L, -2, ++p->count);
     return 0;
 }
 
-/* The stack: arguments, the default client. It need not stay there: who closes it ends what waits. */
+/* The stack: arguments, the default client. */
 static int call_over_default(lua_State *L, int st, lua_KContext ctx) {
-    redis_client *cl = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    to_form(L, 1);
-    return send_over(L, cl, 1, replied_to_default);
+    lua_insert(L, 1);
+    return call(L);
 }
 
 /* redis.name(...) or redis:name(...) */

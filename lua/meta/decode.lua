@@ -1,7 +1,7 @@
 ---@meta neap.decode
 -- What devices send, decoded in C to a batch of readings. Usage: local decode = require "neap.decode"
--- A body is a string, or a request: its body then goes to the batch without being copied, and req:text() no longer has it. A batch holds its memory until
--- it is collected; `local batch <close> = decode.json(req)` gives it back at the end of the block, which is worth it where there are many.
+-- A body is a string, or a request, whose body is then read without being copied. A batch holds its memory until it is collected;
+-- `local batch <close> = decode.json(req)` gives it back at the end of the block (the batch is empty then), which is worth it where there are many.
 
 ---@class neap.decode.options
 ---@field prefix? string put before every sensor name

@@ -318,7 +318,7 @@ setmetatable(redis, {
         if fields[name] then return fields[name](redis.default()) end
         if not (methods[name] or is_command(name)) then return nil end
         local fn = methods[name] or commands.find(name)
-        local call = core.on_default(fn, defaults, t, redis.default) or function(...)
+        local call = core.on_default(fn, defaults, t, function() return redis.default() end) or function(...)
             if (...) == t then return fn(redis.default(), select(2, ...)) end
             return fn(redis.default(), ...)
         end

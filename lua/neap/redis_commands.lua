@@ -57,17 +57,20 @@ local OPTIONS <const> = {
     xautoclaim = {at = 5, count = "value", justid = "flag"},
 }
 
--- level: that of the user's call, as error() counts.
-local function bad_option(name, key, known, level)
-    local names = {}
+local function bad_option(name, key, known)
+    local names, level = {}, 2
     for k in pairs(known) do if k ~= "at" then names[#names + 1] = k end end
+    repeat -- the line is the user's: above this file, redis.lua's r:call and the command in C
+        level = level + 1
+        local at = debug.getinfo(level, "S")
+    until not at or at.what ~= "C" and not at.source:find "neap/redis[%w_]*%.lua$"
     error(("redis.%s: unknown option '%s'%s"):format(name, tostring(key), nearest(tostring(key), names)), level)
 end
 
 -- Appends an option table to args (a list with n).
 local function add_options(name, args, opts, known)
     for key, value in pairs(opts) do
-        local kind = key ~= "at" and known[key] or bad_option(name, key, known, 5)
+        local kind = key ~= "at" and known[key] or bad_option(name, key, known)
         local word = key:upper()
         if kind == "flag" then
             if value then args[#args + 1] = word end
@@ -107,7 +110,7 @@ local function xadd_form(...)
     local key, fields, opts = ...
     if type(fields) ~= "table" or opts ~= nil and type(opts) ~= "table" then return ... end
     if not opts then return key, "*", fields end
-    for k in pairs(opts) do if not XADD[k] then bad_option("xadd", k, XADD, 4) end end
+    for k in pairs(opts) do if not XADD[k] then bad_option("xadd", k, XADD) end end
     local head = {}
     if opts.nomkstream then head[1] = "NOMKSTREAM" end
     local trim = opts.maxlen and "MAXLEN" or opts.minid and "MINID"
