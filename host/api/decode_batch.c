@@ -199,20 +199,23 @@ static int batch_mt_tostring(lua_State *L) {
     return 1;
 }
 
-static int batch_mt_gc(lua_State *L) {
-    decode_batch *d = (decode_batch *)decode_check_batch(L, 1);
+void decode_batch_free(decode_batch *d) {
     neap_readings_free(&d->readings);
     if (d->lender) neap_http_return_body(d->lender);
     d->lender = NULL;
+}
+
+static int batch_mt_gc(lua_State *L) {
+    decode_batch_free((decode_batch *)decode_check_batch(L, 1));
     return 0;
 }
 
-/* Gives all back at once: the batch is empty then. */
 static int batch_mt_close(lua_State *L) {
     decode_batch *d = (decode_batch *)decode_check_batch(L, 1);
     if (d->kb) lua_gc(L, LUA_GCSTEP, -d->kb);
     d->kb = 0;
-    return batch_mt_gc(L);
+    decode_batch_free(d);
+    return 0;
 }
 
 /* ---- known sensors -------------------------------------------------------------------------------------------------- */

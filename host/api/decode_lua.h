@@ -16,6 +16,8 @@ typedef struct decode_batch {
     int kb; /* what the collector was told of */
 } decode_batch;
 
+/* Gives back what a batch holds; it is empty then. */
+void decode_batch_free(decode_batch *d);
 /* The batch at idx; raises if it is none. */
 neap_readings *decode_check_batch(lua_State *L, int idx);
 neap_sensors *decode_check_sensors(lua_State *L, int idx);

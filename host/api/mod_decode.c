@@ -82,9 +82,7 @@ static int decode_with(lua_State *L, decoder fn, const char *what) {
         lua_pushinteger(L, b->error_line);
         lua_setfield(L, -2, "line");
     }
-    neap_readings_free(b);
-    if (d->lender) neap_http_return_body(d->lender);
-    d->lender = NULL;
+    decode_batch_free(d);
     return fail(L);
 }
 

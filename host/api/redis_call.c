@@ -9,11 +9,11 @@
 
 enum { SCRATCH_KEEP = 64 * 1024, LEAVE_SLACK_MS = 10000 };
 
-static void free_reply(void *p) { neap_reply_free(p); }
+void redis_free_reply(void *reply) { neap_reply_free(reply); }
 
 static void on_reply(void *ud, int status, neap_reply *reply) {
     if (!reply && !status) status = NEAP_ERR_MEMORY;
-    wait_done(ud, status, reply, free_reply);
+    wait_done(ud, status, reply, redis_free_reply);
 }
 
 /* The short first argument of a call, for error messages; NULL if there is none worth showing. */

@@ -5,8 +5,6 @@
 #include "host/api/tensor_lua.h"
 #include "host/redis_columns.h"
 
-static void free_reply(void *p) { neap_reply_free(p); }
-
 /* The columns belong to the request while it runs, then to the userdata. */
 struct reading {
     rt_wait *w;
@@ -24,7 +22,7 @@ static void on_columns(void *ud, int status, neap_reply *reply) {
     if (status) { /* the error text is what the waiter wants then */
         rt_wait *w = g->w;
         free_reading(g);
-        wait_done(w, status, reply, free_reply);
+        wait_done(w, status, reply, redis_free_reply);
         return;
     }
     neap_reply_free(reply);

@@ -65,6 +65,7 @@ int redis_l_pipe(lua_State *L);       /* core.pipe() */
 int redis_l_run(lua_State *L);        /* core.run(client, pipe, transaction) -> results with n, first failed index */
 int redis_l_on_default(lua_State *L); /* core.on_default: see there */
 void redis_pipe_meta(lua_State *L);
+void redis_free_reply(void *reply); /* as wait_done wants it */
 /* The short argument at idx, a command's first, for error messages; NULL if there is none worth showing. */
 const char *redis_key_of(lua_State *L, int idx);
 /* A request did not even start: lets go of w and raises. */
