@@ -41,6 +41,10 @@
     "local wrote, skip, applied, twice, lost = false, false, 0, 0, 0\n"                                                                              \
     "local at, each = sensors and 4 or 3, sensors and 1 or 0\n"                                                                                      \
     "local i, last = 8, #ARGV\n"                                                                                                                     \
+    "local function refuse(err, command, key)\n"                                                                                                     \
+    "  local may = not (string.find(err, 'executing the script', 1, true) or string.find(err, 'ACL failure', 1, true))\n"                            \
+    "  return redis.error_reply(may and err or 'NOPERM this user may not ' .. command .. ' ' .. key .. ': see ACL SETUSER')\n"                       \
+    "end\n"                                                                                                                                          \
     "local function count(text) return select(2, string.gsub(text, ' ', '')) + 1 end\n"                                                              \
     "while i <= last do\n"                                                                                                                           \
     "  local op, err = ARGV[i], nil\n"                                                                                                               \
@@ -50,7 +54,7 @@
     "    if ARGV[i + 1] ~= '' then\n"                                                                                                                \
     "      local r = pcall('SET', once .. ARGV[i + 1], '1', 'NX', 'EX', ttl)\n"                                                                      \
     "      err = type(r) == 'table' and r.err\n"                                                                                                     \
-    "      if err and not wrote then return redis.error_reply(err) end\n"                                                                            \
+    "      if err and not wrote then return refuse(err, 'SET', once .. ARGV[i + 1]) end\n"                                                           \
     "      if r then wrote = wrote or not err else skip = true end\n"                                                                                \
     "    end\n"                                                                                                                                      \
     "    if skip then twice = twice + n else applied = applied + n end\n"                                                                            \
@@ -59,7 +63,7 @@
     "    if not skip then\n"                                                                                                                         \
     "      local r = pcall('SADD', sensors, ARGV[i + 1])\n"                                                                                          \
     "      err = type(r) == 'table' and r.err\n"                                                                                                     \
-    "      if err and not wrote then return redis.error_reply(err) end\n"                                                                            \
+    "      if err and not wrote then return refuse(err, 'SADD', sensors) end\n"                                                                      \
     "      wrote = wrote or not err\n"                                                                                                               \
     "    end\n"                                                                                                                                      \
     "    i = i + 2\n"                                                                                                                                \
@@ -79,7 +83,7 @@
     "        redis.call('XADD', dead, 'MAXLEN', '~', 100000, '*', 'key', key, 'reason', err, 'readings', time .. ' ' .. text)\n"                     \
     "        wrote, applied, lost = true, applied - n, lost + n\n"                                                                                   \
     "      else\n"                                                                                                                                   \
-    "        return redis.error_reply(err)\n"                                                                                                        \
+    "        return refuse(err, 'XADD', key)\n"                                                                                                      \
     "      end\n"                                                                                                                                    \
     "    end\n"                                                                                                                                      \
     "    i = upto + 1\n"                                                                                                                             \

@@ -1,5 +1,5 @@
 /* applier_test.c: journal to Redis, against a real redis-server: order, exactly once, duplicates, dead letters, restarts, kill -9 and SIGSTOP of
-   Redis under load, memory full, a store that was emptied, positions that contradict each other. */
+   Redis under load, memory full, a command that is not allowed, a store that was emptied, positions that contradict each other. */
 #include "spec/c/applier_fixture.h"
 
 /* ---- tests ---------------------------------------------------------------------------------------------------------------- */
@@ -110,6 +110,25 @@ static void test_full_and_frozen(void) {
     ask("DEL neap:dead");
     CHECK(until(&h, all_applied));
     verify(1007, "after a person has put it right");
+    host_stop(&h);
+    server_kill();
+    wipe();
+}
+
+/* A user who may write streams but not the set of sensors: nothing is written before the set has the sensor's name, or it would never get there. */
+static void test_not_allowed(void) {
+    host h;
+    server_start("yes", "everysec");
+    ask("ACL SETUSER default -sadd");
+    host_start(&h, true);
+    append(&h, 0, 100, NULL);
+    CHECK(until(&h, all_acked) && until(&h, is_stopped), "acknowledged, and waits for a person");
+    CHECK(strstr(status_of(&h).text, "NOPERM") != NULL, "%s", status_of(&h).text);
+    CHECK(ask("EXISTS neap:{s0}:readings neap:sensors neap:dead") == 0, "nothing was written");
+    ask("ACL SETUSER default +sadd");
+    CHECK(until(&h, all_applied));
+    verify(100, "allowed");
+    CHECK(ask("SCARD neap:sensors") == sensors && status_of(&h).dead == 0);
     host_stop(&h);
     server_kill();
     wipe();
@@ -226,6 +245,7 @@ int main(void) {
     test_apply();
     test_one_step();
     test_full_and_frozen();
+    test_not_allowed();
     test_killed();
     test_replay();
     fixture_end();
