@@ -30,7 +30,7 @@ typedef struct neap_applier_opts {
     const neap_redis_addr *addr;
     /* Key names: a sensor's stream is prefix + name + suffix. All copied. On a cluster position_suffix, dead_suffix and once_suffix make the names of
        a sensor's position, of its dead letters, and of its idempotency keys; dead_key and once_prefix are for a single Redis. */
-    const char *stream_prefix, *stream_suffix, *synthetic_suffix, *position_suffix, *dead_suffix, *once_suffix;
+    const char *stream_prefix, *stream_suffix, *synthetic_suffix, *quarantine_suffix, *position_suffix, *dead_suffix, *once_suffix;
     const char *sensors_key, *state_key, *dead_key, *once_prefix;
     uint64_t keep;       /* entries a stream keeps, about (trimmed now and then); 0: all */
     uint32_t once_s;     /* how long an idempotency key is known; 0: 3,600 */

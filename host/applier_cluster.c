@@ -1,7 +1,7 @@
 /* applier_cluster.c: the applier on a Redis Cluster. The keys of a step lie on different nodes there, so a step is one script call for each of its
    streams, and each stream has a position of its own beside it, in the hash PREFIX name POSITION_SUFFIX: the field is the journal's ID (for a made-up
-   stream with ":synthetic" behind it), the value "LOG-UUID POSITION". A journal's logs are applied one after the other, so that says what the stream
-   has of all of them.
+   stream with ":synthetic" or ":quarantine" behind it), the value "LOG-UUID POSITION". A journal's logs are applied one after the other, so that says
+   what the stream has of all of them.
 
    A call names the value that it expects; the script applies and writes the new one, or answers what there is and does nothing. After a start, and
    after anything that went wrong, no value is known: then the journal is gone through again from its first byte, the call asks ("?"), and what a
@@ -50,7 +50,7 @@ bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end) 
     return a->met[st->log - 1].order > a->met[a->here - 1].order;
 }
 
-part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic) {
+part *applier_cluster_part(neap_applier *a, const group *g, enum neap_source source) {
     step *s = &a->step;
     if (!applier_grow((void **)&s->part_of, &s->part_of_cap, g->place, sizeof *s->part_of)) return NULL;
     uint32_t *k = &s->part_of[g->place - 1];
@@ -60,7 +60,7 @@ part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic) {
     program args = p->args; /* its memory is reused */
     buf_clear(&args.text);
     args.n = 0;
-    *p = (part){.place = g->place, .synthetic = synthetic, .args = args};
+    *p = (part){.place = g->place, .source = source, .args = args};
     p->asks = a->streams[g->place - 1].known != a->generation;
     *k = (uint32_t)s->part_count;
     return p;
@@ -90,13 +90,13 @@ static void expected(const neap_applier *a, const part *p, uint64_t from, char t
 static int put_part(neap_applier *a, const part *p, uint64_t from, uint64_t to) {
     neap_buf *w = &a->step.wire;
     char field[64], want[64], next[64];
-    snprintf(field, sizeof field, "%s%s", a->id, p->synthetic ? ":synthetic" : "");
+    static const char *const of[NEAP_SOURCES] = {"", ":synthetic", ":quarantine"};
+    snprintf(field, sizeof field, "%s%s", a->id, of[p->source]);
     expected(a, p, from, want);
     snprintf(next, sizeof next, "%s %llu", a->uuid, (unsigned long long)to);
     return neap_resp_begin(w, 3 + 3 + 7 + p->args.n) || put_text(w, "EVALSHA") || put_text(w, a->sha) || neap_resp_int(w, 3) ||
-                   put_key(a, p, a->position_suffix) || put_key(a, p, a->dead_suffix) ||
-                   put_key(a, p, p->synthetic ? a->synthetic_suffix : a->stream_suffix) || put_text(w, field) || put_text(w, a->uuid) ||
-                   put_text(w, want) || put_text(w, next) || put_key(a, p, a->once_suffix) || neap_resp_int(w, a->once_s) ||
+                   put_key(a, p, a->position_suffix) || put_key(a, p, a->dead_suffix) || put_key(a, p, a->suffix[p->source]) || put_text(w, field) ||
+                   put_text(w, a->uuid) || put_text(w, want) || put_text(w, next) || put_key(a, p, a->once_suffix) || neap_resp_int(w, a->once_s) ||
                    neap_resp_int(w, (int64_t)a->keep) || buf_add(w, p->args.text.data, p->args.text.len)
                ? NEAP_ERR_MEMORY
                : 0;

@@ -8,8 +8,7 @@ static void on_grown(neap_wake *w) { applier_pump(w->poll.data); }
 
 static void free_applier(neap_applier *a) {
     free(a->stream_prefix);
-    free(a->stream_suffix);
-    free(a->synthetic_suffix);
+    for (int i = 0; i < NEAP_SOURCES; i++) free(a->suffix[i]);
     free(a->position_suffix);
     free(a->dead_suffix);
     free(a->once_suffix);
@@ -57,9 +56,16 @@ int neap_applier_start(uv_loop_t *loop, neap_journal *j, const neap_applier_opts
     const struct {
         const char *from;
         char **to;
-    } texts[] = {{o->stream_prefix, &a->stream_prefix},     {o->stream_suffix, &a->stream_suffix}, {o->synthetic_suffix, &a->synthetic_suffix},
-                 {o->position_suffix, &a->position_suffix}, {o->dead_suffix, &a->dead_suffix},     {o->once_suffix, &a->once_suffix},
-                 {o->sensors_key, &a->sensors_key},         {o->state_key, &a->state_key},         {o->dead_key, &a->dead_key},
+    } texts[] = {{o->stream_prefix, &a->stream_prefix},
+                 {o->stream_suffix, &a->suffix[NEAP_REAL]},
+                 {o->synthetic_suffix, &a->suffix[NEAP_SYNTHETIC]},
+                 {o->quarantine_suffix, &a->suffix[NEAP_QUARANTINE]},
+                 {o->position_suffix, &a->position_suffix},
+                 {o->dead_suffix, &a->dead_suffix},
+                 {o->once_suffix, &a->once_suffix},
+                 {o->sensors_key, &a->sensors_key},
+                 {o->state_key, &a->state_key},
+                 {o->dead_key, &a->dead_key},
                  {o->once_prefix, &a->once_prefix}};
     int err = o->addr ? 0 : NEAP_ERR_INVALID;
     for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++) {

@@ -94,7 +94,8 @@ typedef struct program { /* arguments of a script, in wire form, and how many */
 
 typedef struct part { /* of a step on a cluster: the script call of one stream */
     uint32_t place;
-    bool synthetic, asks; /* asks: the stream's position is not known */
+    enum neap_source source;
+    bool asks; /* asks: the stream's position is not known */
     program args;
 } part;
 
@@ -144,7 +145,7 @@ struct neap_applier {
     uv_timer_t tick, gather;
     int handles; /* to be closed before the memory may go */
     bool stopped, greeted, greeting, probing, drain;
-    char *stream_prefix, *stream_suffix, *synthetic_suffix, *position_suffix, *dead_suffix, *once_suffix, *sensors_key, *state_key, *dead_key,
+    char *stream_prefix, *suffix[NEAP_SOURCES] /* of streams */, *position_suffix, *dead_suffix, *once_suffix, *sensors_key, *state_key, *dead_key,
         *once_prefix;
     uint64_t keep;
     uint32_t once_s;
@@ -215,9 +216,9 @@ int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place);    
 void applier_unit_free(step *s);
 /* applier_cluster.c */
 enum applier_outcome { APPLIER_DONE, APPLIER_REBUILD, APPLIER_AGAIN, APPLIER_REFUSED };
-bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end); /* the record that ends there is in the stream already */
-int applier_cluster_begin(neap_applier *a);                                      /* a step of the present log is to be built */
-part *applier_cluster_part(neap_applier *a, const group *g, bool synthetic);     /* NULL without memory */
+bool applier_cluster_has(const neap_applier *a, const stream *st, uint64_t end);      /* the record that ends there is in the stream already */
+int applier_cluster_begin(neap_applier *a);                                           /* a step of the present log is to be built */
+part *applier_cluster_part(neap_applier *a, const group *g, enum neap_source source); /* NULL without memory */
 int applier_cluster_wire(neap_applier *a, uint64_t from, uint64_t to);
 enum applier_outcome applier_cluster_done(neap_applier *a, const flight *f, const neap_reply *r, const neap_reply **refusal);
 int applier_cluster_ask(neap_applier *a, neap_redis_cb cb);                    /* all masters, for .. */

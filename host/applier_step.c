@@ -82,13 +82,12 @@ static int put_entry(neap_applier *a, stream *st, const entry *e) {
 }
 
 /* The key of each entry. */
-static int put_keys(neap_applier *a, const unit *u, const group *g, bool synthetic) {
+static int put_keys(neap_applier *a, const unit *u, const group *g, enum neap_source source) {
     step *s = &a->step;
     size_t n;
     const char *name = applier_stream_name(a, g->place, &n);
     buf_clear(&s->chunk);
-    int err = buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, name, n) ||
-              buf_puts(&s->chunk, synthetic ? a->synthetic_suffix : a->stream_suffix);
+    int err = buf_puts(&s->chunk, a->stream_prefix) || buf_add(&s->chunk, name, n) || buf_puts(&s->chunk, a->suffix[source]);
     for (uint32_t at = g->first; !err && at; at = u->entries[at - 1].next, s->keyc++) err = neap_resp_str(&s->keys, s->chunk.data, s->chunk.len);
     return err;
 }
@@ -100,12 +99,12 @@ static int put_group(neap_applier *a, const unit *u, const group *g) {
 }
 
 /* A lane's unit as parts of the streams' own programs. */
-static int flush_parts(neap_applier *a, const unit *u, const char *once, size_t once_len, bool synthetic) {
+static int flush_parts(neap_applier *a, const unit *u, const char *once, size_t once_len, enum neap_source source) {
     step *s = &a->step;
     int err = 0;
     for (size_t i = 0; !err && i < u->group_count; i++) {
         const group *g = &u->groups[i];
-        part *p = applier_cluster_part(a, g, synthetic);
+        part *p = applier_cluster_part(a, g, source);
         if (!p) return NEAP_ERR_MEMORY;
         s->out = &p->args;
         err = arg(s, "u", 1) || arg(s, once, once_len) || arg_int(s, g->count) || put_group(a, u, g);
@@ -133,7 +132,7 @@ static int put_names(neap_applier *a, const unit *u, bool once) {
 }
 
 /* What these lanes hold in the one program. */
-static int flush_single(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, bool synthetic) {
+static int flush_single(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, enum neap_source source) {
     step *s = &a->step;
     size_t n = 0;
     for (int i = 0; i < APPLIER_LANES; i++) n += lanes >> i & 1 ? s->units[i].readings : 0;
@@ -143,7 +142,7 @@ static int flush_single(neap_applier *a, uint32_t lanes, const char *once, size_
     for (int i = 0; i < APPLIER_LANES; i++) {
         const unit *u = &s->units[i];
         for (size_t k = 0; !err && lanes >> i & 1 && k < u->group_count; k++)
-            err = put_keys(a, u, &u->groups[k], synthetic) || put_group(a, u, &u->groups[k]);
+            err = put_keys(a, u, &u->groups[k], source) || put_group(a, u, &u->groups[k]);
     }
     close_block(s);
     s->readings += n;
@@ -151,12 +150,12 @@ static int flush_single(neap_applier *a, uint32_t lanes, const char *once, size_
 }
 
 /* Writes what these lanes hold as one unit, and begins the next. */
-static int flush(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, bool synthetic) {
+static int flush(neap_applier *a, uint32_t lanes, const char *once, size_t once_len, enum neap_source source) {
     step *s = &a->step;
-    int err = a->cluster ? 0 : flush_single(a, lanes, once, once_len, synthetic);
+    int err = a->cluster ? 0 : flush_single(a, lanes, once, once_len, source);
     for (int i = 0; i < APPLIER_LANES; i++) {
         if (!(lanes >> i & 1)) continue;
-        if (!err && a->cluster) err = flush_parts(a, &s->units[i], once, once_len, synthetic);
+        if (!err && a->cluster) err = flush_parts(a, &s->units[i], once, once_len, source);
         applier_unit_begin(s, i);
     }
     return err ? NEAP_ERR_MEMORY : 0;
@@ -165,8 +164,8 @@ static int flush(neap_applier *a, uint32_t lanes, const char *once, size_t once_
 /* Takes whole records, in order. */
 typedef struct collect {
     neap_applier *a;
-    size_t readings; /* held before, and read */
-    bool synthetic;  /* the unit being collected */
+    size_t readings;         /* held before, and read */
+    enum neap_source source; /* the unit being collected */
     int err;
 } collect;
 
@@ -185,12 +184,12 @@ static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
         return 0;
     }
     bool alone = r.key_len != 0;
-    if (alone || r.synthetic) c->a->step.lanes = APPLIER_ALL; /* no lane may be ahead of such a one */
-    if (alone || r.synthetic != c->synthetic) c->err = flush(c->a, APPLIER_ALL, "", 0, c->synthetic);
-    c->synthetic = r.synthetic;
+    if (alone || r.source != NEAP_REAL) c->a->step.lanes = APPLIER_ALL; /* no lane may be ahead of such a one */
+    if (alone || r.source != c->source) c->err = flush(c->a, APPLIER_ALL, "", 0, c->source);
+    c->source = r.source;
     c->readings += r.count;
     while (!c->err && neap_record_next(&r)) c->err = add_reading(c->a, &r, end);
-    if (!c->err && alone) c->err = flush(c->a, APPLIER_ALL, r.key, r.key_len, c->synthetic);
+    if (!c->err && alone) c->err = flush(c->a, APPLIER_ALL, r.key, r.key_len, c->source);
     return c->err || is_full(c);
 }
 
@@ -257,7 +256,7 @@ int applier_build(neap_applier *a, uint32_t lanes, uint64_t *to, uint64_t *damag
         if (!err) err = c.err;
         if (next == before) break;
     }
-    if (!err) err = flush(a, s->lanes, "", 0, c.synthetic);
+    if (!err) err = flush(a, s->lanes, "", 0, c.source);
     put_next(a, next);
     if (!err) err = a->cluster ? applier_cluster_wire(a, a->pos, next) : put_wire(a);
     *to = next;

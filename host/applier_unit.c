@@ -5,15 +5,15 @@
 #include "host/err.h"
 #include <stdlib.h>
 
-/* The table has sensors' names, with a 0 byte behind that of a made-up stream: no sensor's name has one. */
+/* The table has sensors' names, behind which the streams of other sources than the real one have a control character: no sensor's name has one. */
 uint32_t applier_stream(neap_applier *a, const neap_record *r) {
     char key[NEAP_NAME_MAX + 1];
     const char *name = r->name;
     size_t n = r->name_len;
-    if (r->synthetic) {
+    if (r->source != NEAP_REAL) {
         if (n > NEAP_NAME_MAX) return 0;
         memcpy(key, name, n);
-        key[n++] = 0;
+        key[n++] = (char)r->source;
         name = key;
     }
     uint32_t place = neap_sensors_find_after(a->names, a->step.place, name, n);
@@ -27,7 +27,7 @@ uint32_t applier_stream(neap_applier *a, const neap_record *r) {
 
 const char *applier_stream_name(const neap_applier *a, uint32_t place, size_t *n) {
     const char *name = neap_sensors_name(a->names, place, n);
-    if (*n && !name[*n - 1]) --*n; /* of a made-up stream */
+    if (*n && (unsigned char)name[*n - 1] < NEAP_SOURCES) --*n;
     return name;
 }
 

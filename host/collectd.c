@@ -1,5 +1,5 @@
 /* collectd.c: collectd's write_http bodies, JSON and Command, to readings named host/plugin[-instance]/type[-instance][.dsname],
-   where the data source name "value" is dropped. An unknown value (null, U) is a missing one, not a fault. */
+   where the data source name "value" is dropped. An unknown value (null, U, nan) is a missing one, not a fault. */
 #include "host/err.h"
 #include "host/json.h"
 #include "host/readings.h"
@@ -38,7 +38,7 @@ static void add(neap_readings *b, uint32_t item, slice base, slice ds, double v,
         memcpy(p + base.n + 1, ds.s, ds.n);
         name = (slice){p, base.n + 1 + ds.n};
     }
-    const char *bad = neap_readings_bad_name(name.s, name.n);
+    const char *bad = isinf(v) ? NEAP_TOO_LARGE : neap_readings_bad_name(name.s, name.n);
     if (bad) {
         neap_readings_refuse(b, item, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
         return;
@@ -135,6 +135,7 @@ int neap_readings_collectd(neap_readings *b, const char *s, size_t n, const neap
     uint32_t item = 0;
     b->shape = "collectd";
     neap_json_init(&j, s, n, 0);
+    j.lenient = true; /* one odd value is no reason to lose the others: collectd never sends again */
     neap_json_token t = neap_json_next(&j);
     if (t != NEAP_JSON_ARRAY && t != NEAP_JSON_ERROR) {
         snprintf(b->error, sizeof b->error, "expected collectd's list of objects");
@@ -200,12 +201,12 @@ static const char *add_values(neap_readings *b, uint32_t line, slice name, slice
         size_t n = (size_t)((colon ? colon : end) - p);
         char number[24];
         slice ds = {number, i ? (size_t)snprintf(number, sizeof number, "%zu", i) : 0};
-        if (n == 1 && *p == 'U') {
-            b->skipped++;
+        const char *bad = neap_readings_number(p, n, &v);
+        if (bad) {
+            if ((n == 1 && *p == 'U') || neap_readings_nan(p, n)) b->skipped++; /* collectd writes nan for the first value of a rate */
+            else neap_readings_refuse(b, line, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
             continue;
         }
-        const char *bad = neap_readings_number(p, n, &v);
-        if (bad) return bad;
         bool plain = neap_num_scan(p, p + n, false, &v) == p + n;
         add(b, line, name, ds, v.d, plain ? (slice){p, n} : (slice){NULL, 0}, us);
     }

@@ -152,6 +152,10 @@ int neap_http_fake_header(neap_http_req *r, int i, const char **name, const char
 
 /* The reason phrase of a status, "Unknown" if it has none. */
 const char *neap_http_reason(int status);
+/* A refusal's body in the words of every kind of client: problem+json (RFC 9457), and `error` as InfluxDB 1 has it, `code`, `message` and, if not 0,
+   maxLength as InfluxDB 2 has them. detail: plain text without quotes, "" for the usual one. Returns its length, like snprintf. */
+enum { NEAP_HTTP_PROBLEM = 800 };
+int neap_http_problem(char *out, size_t n, int status, const char *detail, uint64_t max_length);
 /* Compares two byte strings in time that depends on their lengths only. */
 int neap_http_equal(const void *a, size_t an, const void *b, size_t bn);
 #endif

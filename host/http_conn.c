@@ -89,8 +89,8 @@ void http_cut(http_conn *k, int status) {
     if (k->cut) return;
     k->cut = 1;
     if (status && !k->s->tls && (k->phase == HTTP_HEAD || k->phase == HTTP_BODY)) {
-        char text[512];
-        int n = http_raw_error(text, sizeof text, status);
+        char text[2 * NEAP_HTTP_PROBLEM];
+        int n = http_raw_error(text, sizeof text, status, status == 413 && k->req ? k->req->max_body : 0);
         if (send(k->fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n) k->s->st.answered++;
         k->linger = 1;
     }

@@ -163,5 +163,5 @@ void http_selftest(int *layout, int *lazy, int *filter);
 
 /* http_response.c */
 enum MHD_Result http_refuse(neap_http_req *r, int status, const char *why);
-int http_raw_error(char *buf, size_t n, int status); /* a whole error answer as bytes; its length */
+int http_raw_error(char *buf, size_t n, int status, uint64_t max_length); /* a whole error answer as bytes; its length */
 #endif

@@ -22,12 +22,41 @@ int neap_http_equal(const void *a, size_t an, const void *b, size_t bn) {
     return diff == 0;
 }
 
-int http_raw_error(char *buf, size_t n, int status) {
-    const char *name = neap_http_reason(status);
-    char body[160];
-    int m = snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d}", name, status);
+int neap_http_problem(char *out, size_t n, int status, const char *detail, uint64_t max_length) {
+    static const struct {
+        int status;
+        const char *code, *detail;
+    } usual[] = {{400, "invalid", "the request is malformed"},
+                 {401, "unauthorized", ""},
+                 {403, "forbidden", ""},
+                 {404, "not found", ""},
+                 {405, "method not allowed", ""},
+                 {408, "request timeout", "the request did not come in time"},
+                 {413, "request too large", "the body is larger than this server takes"},
+                 {415, "unsupported media type", ""},
+                 {421, "invalid", ""},
+                 {429, "too many requests", ""},
+                 {431, "request header fields too large", "the headers are larger than this server takes"},
+                 {503, "unavailable", "the server is busy, try again"}};
+    const char *name = neap_http_reason(status), *code = status < 500 ? "invalid" : "internal error", *text = detail;
+    char most[40] = "";
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
+        if (usual[i].status != status) continue;
+        code = usual[i].code;
+        if (!*text) text = usual[i].detail;
+    }
+    if (!*text) text = name;
+    if (max_length) snprintf(most, sizeof most, ",\"maxLength\":%llu", (unsigned long long)max_length);
+    return snprintf(
+        out, n, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\",\"error\":\"%s\",\"code\":\"%s\",\"message\":\"%s\"%s}",
+        name, status, text, text, code, text, most);
+}
+
+int http_raw_error(char *buf, size_t n, int status, uint64_t max_length) {
+    char body[NEAP_HTTP_PROBLEM];
+    int m = neap_http_problem(body, sizeof body, status, "", max_length);
     return snprintf(buf, n, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s", status,
-                    name, m, status == 503 ? "Retry-After: 1\r\n" : "", body);
+                    neap_http_reason(status), m, status == 503 ? "Retry-After: 1\r\n" : "", body);
 }
 
 /* Queues `resp` for r and lets go of it. */
@@ -112,10 +141,9 @@ int neap_http_respond_file(neap_http_req *r, int status, const neap_http_header_
 
 /* A refusal of ours: problem+json, connection closed. Before the body is there MHD closes by itself, and the socket lingers. */
 enum MHD_Result http_refuse(neap_http_req *r, int status, const char *why) {
-    char body[320];
+    char body[NEAP_HTTP_PROBLEM];
     neap_http_header_kv h[] = {{"Content-Type", "application/problem+json"}, {"Connection", "close"}, {"Retry-After", "1"}};
-    int n = snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}", neap_http_reason(status), status,
-                     *why ? ",\"detail\":\"" : "", why, *why ? "\"" : "");
+    int n = neap_http_problem(body, sizeof body, status, why, status == 413 ? r->max_body : 0);
     if (r->conn) r->conn->linger = 1;
     return neap_http_respond(r, status, h, status == 503 ? 3 : 2, body, (size_t)n, NEAP_HTTP_COPY) ? MHD_NO : MHD_YES;
 }

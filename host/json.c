@@ -71,18 +71,18 @@ static int hex4(const char *p, const char *end) {
     return v;
 }
 
-/* Checks the escape at p (the backslash); returns its length, 0 if it is wrong. A surrogate must come with its partner: a lone
+/* Checks the escape at p (the backslash); returns its length, 0 if it is wrong. A surrogate must come with its partner, unless `lone` ones may be: a
    half has no UTF-8 form. */
-static size_t escape_len(const char *p, const char *end) {
+static size_t escape_len(const char *p, const char *end, bool lone) {
     if (end - p < 2) return 0;
     if (memchr("\"\\/bfnrt", p[1], 8)) return 2;
     if (p[1] != 'u') return 0;
     int u = hex4(p + 2, end);
-    if (u < 0 || (u >= 0xDC00 && u <= 0xDFFF)) return 0;
-    if (u < 0xD800 || u > 0xDBFF) return 6;
-    if (end - p < 12 || p[6] != '\\' || p[7] != 'u') return 0;
-    int low = hex4(p + 8, end);
-    return low >= 0xDC00 && low <= 0xDFFF ? 12 : 0;
+    if (u < 0) return 0;
+    if (u < 0xD800 || u > 0xDFFF) return 6;
+    int low = u <= 0xDBFF && end - p >= 12 && p[6] == '\\' && p[7] == 'u' ? hex4(p + 8, end) : -1;
+    if (low >= 0xDC00 && low <= 0xDFFF) return 12;
+    return lone ? 6 : 0;
 }
 
 /* p is behind the opening quote. On success j->p is behind the closing one. */
@@ -95,7 +95,7 @@ static bool scan_string(neap_json *j, const char *p) {
         unsigned char c = (unsigned char)*p;
         if (c == '"') break;
         if (c == '\\') {
-            size_t n = escape_len(p, end);
+            size_t n = escape_len(p, end, j->lenient);
             if (!n) return fail(j, p, "bad escape in a string (a backslash takes one of \" \\ / b f n r t or u and 4 hex digits)"), false;
             j->escaped = true;
             p += n;
@@ -150,9 +150,10 @@ size_t neap_json_unescape(const char *p, size_t len, char *out) {
         }
         unsigned u = (unsigned)hex4(p + 2, end);
         p += 6;
-        if (u >= 0xD800 && u <= 0xDBFF) {
-            u = 0x10000 + ((u - 0xD800) << 10) + ((unsigned)hex4(p + 2, end) - 0xDC00);
-            p += 6;
+        if (u >= 0xD800 && u <= 0xDFFF) {
+            bool pair = escape_len(p - 6, end, false) == 12;
+            u = pair ? 0x10000 + ((u - 0xD800) << 10) + ((unsigned)hex4(p + 2, end) - 0xDC00) : 0xFFFD;
+            p += pair ? 6 : 0;
         }
         o = put_utf8(o, u);
     }
@@ -195,7 +196,7 @@ static neap_json_token number(neap_json *j) {
     neap_num v;
     const char *e = neap_num_scan(j->p, j->end, false, &v);
     if (!e) return fail(j, j->p, "malformed number");
-    if (isinf(v.d)) return fail(j, j->p, "this number is too large for a double");
+    if (isinf(v.d) && !j->lenient) return fail(j, j->p, "this number is too large for a double");
     j->text = j->p;
     j->len = (size_t)(e - j->p);
     j->i = v.is_int ? v.i : 0;

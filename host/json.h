@@ -32,6 +32,9 @@ typedef struct neap_json {
     int64_t i;
     double d;
     int depth;
+    /* To be set after neap_json_init by who wants single values judged, not the whole text refused for one of them. Both are within RFC 8259's
+       grammar: a number beyond a double is a FLOAT whose .d is infinite, and a surrogate without its partner reads as U+FFFD. */
+    bool lenient;
     /* private */
     const char *start, *p, *end, *error;
     int max_depth, expect;

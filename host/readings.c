@@ -1,6 +1,7 @@
 /* readings.c: the batch itself and the table of known sensors. */
 #include "host/readings.h"
 #include "host/err.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,7 +100,7 @@ void neap_readings_drop(neap_readings *b, size_t i, const char *reason) {
 
 const char *neap_readings_bad_name(const char *name, size_t n) {
     if (n == 0) return "the sensor name is empty";
-    if (n > NEAP_NAME_MAX) return "the sensor name is longer than 200 bytes";
+    if (n > NEAP_NAME_MAX) return "the sensor name is longer than 500 bytes";
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)name[i] < 0x20 || name[i] == 0x7F || /* and C1, which terminals obey too */
             ((unsigned char)name[i] == 0xC2 && i + 1 < n && (unsigned char)name[i + 1] >= 0x80 && (unsigned char)name[i + 1] < 0xA0))
@@ -107,13 +108,20 @@ const char *neap_readings_bad_name(const char *name, size_t n) {
     return NULL;
 }
 
+static bool is_word(const char *s, size_t n, const char *word) { return n == strlen(word) && strncasecmp(s, word, n) == 0; }
+
+bool neap_readings_nan(const char *s, size_t n) {
+    if (n && (*s == '+' || *s == '-')) s++, n--;
+    return is_word(s, n, "nan");
+}
+
 const char *neap_readings_number(const char *s, size_t n, neap_num *out) {
-    if (neap_num_text(s, n, out)) {
-        if (out->d - out->d != 0) return "the value is too large for a double";
-        return NULL;
-    }
-    while (n && (*s == ' ' || *s == '+' || *s == '-')) s++, n--;
-    if (n >= 3 && (strncasecmp(s, "nan", 3) == 0 || strncasecmp(s, "inf", 3) == 0)) return "NaN and infinity are no values: the sensor has none now";
+    if (neap_num_text(s, n, out)) return isinf(out->d) ? NEAP_TOO_LARGE : NULL;
+    while (n && *s == ' ') s++, n--;
+    while (n && s[n - 1] == ' ') n--;
+    size_t sign = n && (*s == '+' || *s == '-');
+    if (neap_readings_nan(s, n) || is_word(s + sign, n - sign, "inf") || is_word(s + sign, n - sign, "infinity"))
+        return "NaN and infinity are no values: the sensor has none now";
     return "the value is not a number";
 }
 

@@ -10,7 +10,7 @@
 #include "host/num.h"
 
 #define NEAP_NO_TIME INT64_MIN
-enum { NEAP_NAME_MAX = 200, NEAP_READINGS_INLINE = 4, NEAP_REFUSALS_KEPT = 1000 };
+enum { NEAP_NAME_MAX = 500, NEAP_READINGS_INLINE = 4, NEAP_REFUSALS_KEPT = 1000 };
 
 enum {                            /* neap_reading.flags */
        NEAP_READING_BAD_TIME = 1, /* the item carried a time that nobody can read: it counts as untimed */
@@ -66,11 +66,13 @@ char *neap_readings_copy(neap_readings *b, const char *s, size_t n);
 /* NULL if the name may be a sensor's, else the reason why not. */
 const char *neap_readings_bad_name(const char *name, size_t n);
 /* The value in a text ("21.5", " 7 ") as a number; else the reason ("NaN" has one of its own). */
+#define NEAP_TOO_LARGE "the value is too large for a double"
 const char *neap_readings_number(const char *s, size_t n, neap_num *out);
+bool neap_readings_nan(const char *s, size_t n); /* "nan", in any case and with a sign: the sensor has no value now */
 
 /* ---- decoders: 0, NEAP_ERR_INVALID (whole body refused: b->error says why, nothing is in the batch) or NEAP_ERR_MEMORY ---- */
 typedef struct neap_decode_opts {
-    const char *prefix; /* put before every sensor name that the item does not name in full; NULL = nothing */
+    const char *prefix; /* put before every sensor name; NULL = nothing */
     size_t prefix_len;
     bool named;      /* JSON: in a list only items that name their sensor count, as in the starter kit */
     int64_t unit_ns; /* line protocol: nanoseconds in one unit of its timestamps; 0 = 1 (ns) */

@@ -9,6 +9,7 @@
 #include "host/err.h"
 #include "host/json.h"
 #include "host/readings.h"
+#include <math.h>
 
 #define INNER 0x80000000u /* temporary flag: came from `values` or `sensordatavalues` */
 
@@ -65,7 +66,7 @@ static slice full_name(decoder *d, slice parent, slice key) {
 }
 
 static void add(decoder *d, item *it, slice name, neap_num v, slice raw, uint32_t flags) {
-    const char *bad = neap_readings_bad_name(name.s, name.n);
+    const char *bad = isinf(v.d) ? NEAP_TOO_LARGE : neap_readings_bad_name(name.s, name.n);
     if (bad) {
         neap_readings_refuse(d->b, it->index, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
         return;
@@ -86,7 +87,7 @@ static const char *number_of(decoder *d, neap_json_token t, neap_num *v, slice *
     case NEAP_JSON_FLOAT:
         *v = (neap_num){.is_int = t == NEAP_JSON_INT, .i = d->j.i, .d = d->j.d};
         *raw = (slice){d->j.text, d->j.len};
-        return NULL;
+        return isinf(v->d) ? NEAP_TOO_LARGE : NULL;
     case NEAP_JSON_STRING: {
         slice s = text_of(d);
         const char *bad = neap_readings_number(s.s, s.n, v);
@@ -165,7 +166,12 @@ static bool read_values(decoder *d, item *it) {
 static bool read_community(decoder *d, item *it) {
     neap_json_token t;
     it->inner = true;
-    while ((t = neap_json_next(&d->j)) == NEAP_JSON_OBJECT) {
+    while ((t = neap_json_next(&d->j)) != NEAP_JSON_ARRAY_END) {
+        if (t != NEAP_JSON_OBJECT) {
+            if (neap_json_skip(&d->j, t)) return false;
+            neap_readings_refuse(d->b, it->index, NULL, 0, "expected an object with value_type and value");
+            continue;
+        }
         slice name = {NULL, 0}, raw = {NULL, 0};
         const char *bad = "value is missing";
         neap_num v = {0};
@@ -182,7 +188,7 @@ static bool read_community(decoder *d, item *it) {
         if (bad) neap_readings_refuse(d->b, it->index, name.s, name.n, bad);
         else add(d, it, name, v, raw, INNER);
     }
-    return t == NEAP_JSON_ARRAY_END;
+    return true;
 }
 
 static bool read_member(decoder *d, item *it, slice key, neap_json_token t) {
@@ -272,6 +278,12 @@ static int broken(neap_readings *b, const neap_json *j) {
     return NEAP_ERR_INVALID;
 }
 
+/* d->j is lenient: one odd value is no reason to lose the others of a batch. */
+static void read_from(decoder *d, const char *s, size_t n) {
+    neap_json_init(&d->j, s, n, 0);
+    d->j.lenient = true;
+}
+
 static void begin(decoder *d, neap_readings *b, const neap_decode_opts *o) {
     d->b = b;
     d->named = o && o->named;
@@ -290,7 +302,7 @@ int neap_readings_ndjson(neap_readings *b, const char *s, size_t n, const neap_d
         while (s < stop && (*s == ' ' || *s == '\t' || *s == '\r')) s++;
         if (s == stop) continue;
         size_t count = b->count, refused = b->refused_count, kept = b->refused_kept;
-        neap_json_init(&d.j, s, (size_t)(stop - s), 0);
+        read_from(&d, s, (size_t)(stop - s));
         if (read_item(&d, line, neap_json_next(&d.j)) && neap_json_next(&d.j) == NEAP_JSON_END) continue;
         char why[200];
         neap_json_explain(&d.j, why, sizeof why, NULL, NULL);
@@ -303,30 +315,39 @@ int neap_readings_ndjson(neap_readings *b, const char *s, size_t n, const neap_d
     return b->memory ? NEAP_ERR_MEMORY : 0;
 }
 
+/* The text from s on is not one JSON text, as was seen at `at`: is it one object a line? If it went wrong in the first line, which is no list, and
+   the next begins an object, or a second object follows on a later line. */
+static bool is_lines(const char *s, const char *at, const char *end) {
+    while (s < end && strchr(" \t\r\n", *s)) s++;
+    const char *nl = s < end && *s != '[' ? memchr(s, '\n', (size_t)(end - s)) : NULL;
+    while (nl && nl < end && strchr(" \t\r\n", *nl)) nl++;
+    return nl && nl < end && at <= nl && *nl == '{';
+}
+
 int neap_readings_json(neap_readings *b, const char *s, size_t n, const neap_decode_opts *o) {
     decoder d;
+    bool good = true; /* up to here */
     begin(&d, b, o);
-    neap_json_init(&d.j, s, n, 0);
-    neap_json_token t = neap_json_next(&d.j);
-    if (t == NEAP_JSON_ARRAY) {
+    read_from(&d, s, n);
+    neap_json_token first = neap_json_next(&d.j), t = first;
+    const char *after = d.j.p;
+    if (first == NEAP_JSON_ARRAY) {
         b->shape = "array";
         uint32_t index = 0;
-        while ((t = neap_json_next(&d.j)) != NEAP_JSON_ARRAY_END)
-            if (!read_item(&d, ++index, t)) return broken(b, &d.j);
-        t = neap_json_next(&d.j);
-    } else if (t == NEAP_JSON_OBJECT) {
+        while (good && (t = neap_json_next(&d.j)) != NEAP_JSON_ARRAY_END) good = read_item(&d, ++index, t);
+    } else if (first == NEAP_JSON_OBJECT) {
         b->shape = "object";
-        if (!read_item(&d, 1, t)) return broken(b, &d.j);
-        const char *after = d.j.p;
-        t = neap_json_next(&d.j);
-        if (t == NEAP_JSON_ERROR && memchr(after, '\n', (size_t)(d.j.p - after))) { /* another value on a later line: NDJSON */
-            b->count = b->refused_count = b->refused_kept = b->items = b->skipped = 0;
-            return neap_readings_ndjson(b, s, n, o);
-        }
-    } else if (t != NEAP_JSON_ERROR) {
-        snprintf(b->error, sizeof b->error, "Expected a list of JSON objects");
-        return NEAP_ERR_INVALID;
+        good = read_item(&d, 1, first);
+        after = d.j.p;
+    } else {
+        good = false;
     }
-    if (t != NEAP_JSON_END) return broken(b, &d.j);
-    return b->memory ? NEAP_ERR_MEMORY : 0;
+    if (good && (t = neap_json_next(&d.j)) == NEAP_JSON_END) return b->memory ? NEAP_ERR_MEMORY : 0;
+    if ((good && first == NEAP_JSON_OBJECT && memchr(after, '\n', (size_t)(d.j.p - after))) || is_lines(s, d.j.p, s + n)) {
+        b->count = b->refused_count = b->refused_kept = b->items = b->skipped = 0;
+        return neap_readings_ndjson(b, s, n, o);
+    }
+    if (d.j.error) return broken(b, &d.j);
+    snprintf(b->error, sizeof b->error, "Expected a list of JSON objects");
+    return NEAP_ERR_INVALID;
 }

@@ -1,15 +1,15 @@
-/* record.c: see record.h. Little-endian, packed: head {version, flags, key length, count}, key, runs {name length, count, name,
+/* record.c: see record.h. Little-endian, packed: head {version, source, key length, count}, key, runs {name length, count, name,
    readings {time, text length, text}}. */
 #include "host/record.h"
 #include "host/err.h"
 
-enum { VERSION = 1, SYNTHETIC = 1, HEAD = 8, RUN_HEAD = 4, RUN_MAX = 65535 };
+enum { VERSION = 1, HEAD = 8, RUN_HEAD = 4, RUN_MAX = 65535 };
 
 int neap_record_begin(neap_record_writer *w, neap_buf *out, const neap_record_opts *o) {
     size_t key_len = o && o->key ? o->key_len : 0;
     *w = (neap_record_writer){.out = out, .start = out->len};
     if (key_len > NEAP_RECORD_KEY_MAX) return NEAP_ERR_INVALID;
-    char head[HEAD] = {VERSION, (char)(o && o->synthetic ? SYNTHETIC : 0)};
+    char head[HEAD] = {VERSION, (char)(o ? o->source : NEAP_REAL)};
     uint16_t k = (uint16_t)key_len;
     memcpy(head + 2, &k, 2);
     return buf_add(out, head, HEAD) || (key_len && buf_add(out, o->key, key_len)) ? NEAP_ERR_MEMORY : 0;
@@ -72,11 +72,11 @@ long neap_record_write(neap_buf *out, const neap_readings *b, const neap_record_
 int neap_record_open(neap_record *r, const char *data, size_t n) {
     uint16_t key_len;
     *r = (neap_record){0};
-    if (n < HEAD || data[0] != VERSION) return NEAP_ERR_CORRUPT;
+    if (n < HEAD || data[0] != VERSION || data[1] < 0 || data[1] >= NEAP_SOURCES) return NEAP_ERR_CORRUPT;
     memcpy(&key_len, data + 2, 2);
     memcpy(&r->count, data + 4, 4);
     if (n < HEAD + (size_t)key_len) return NEAP_ERR_CORRUPT;
-    r->synthetic = data[1] & SYNTHETIC;
+    r->source = (enum neap_source)data[1];
     r->key = data + HEAD;
     r->key_len = key_len;
     r->p = data + HEAD + key_len;

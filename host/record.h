@@ -7,10 +7,13 @@
 
 enum { NEAP_RECORD_KEY_MAX = 255 };
 
+/* Whose readings: each kind of a sensor has a stream of its own. The numbers are in the journal. */
+enum neap_source { NEAP_REAL, NEAP_SYNTHETIC, NEAP_QUARANTINE, NEAP_SOURCES }; /* quarantine: real, of a clock that is not believed */
+
 typedef struct neap_record_opts {
     const char *key; /* idempotency key: a batch with one that was applied before is not applied again; NULL: none */
     size_t key_len;
-    bool synthetic;
+    enum neap_source source;
 } neap_record_opts;
 
 /* Appends the batch's readings (without the refused ones) to out. Untimed readings get stamp_us, stamp_us + 1, .. in their order.
@@ -32,7 +35,7 @@ void neap_record_end(neap_record_writer *w);
 typedef struct neap_record {
     const char *key;
     size_t key_len;
-    bool synthetic;
+    enum neap_source source;
     uint32_t count;
     /* the reading that neap_record_next moved to */
     const char *name, *text;

@@ -61,6 +61,12 @@ static void take_chunk(neap_redis_columns *c, const char *s, size_t len) {
     }
 }
 
+static void keep_id(char out[48], const char *s, size_t n) {
+    if (n >= 48) return;
+    memcpy(out, s, n);
+    out[n] = 0;
+}
+
 static void on_node(void *ud, int depth, int index, int type, const char *s, size_t len, int64_t integer) {
     neap_redis_columns *c = ud;
     if (depth == 3 && type == NEAP_REPLY_STRING) {
@@ -69,10 +75,8 @@ static void on_node(void *ud, int depth, int index, int type, const char *s, siz
     } else if (depth == 2 && index == 0 && type == NEAP_REPLY_STRING) {
         if (c->reverse) turn_round(c, c->entry, c->n);
         c->entry = c->n;
-        if (len < sizeof c->last_id && !(c->reverse && c->entries)) {
-            memcpy(c->last_id, s, len);
-            c->last_id[len] = 0;
-        }
+        if (!c->reverse || !c->entries) keep_id(c->last_id, s, len);
+        if (c->reverse || !c->entries) keep_id(c->first_id, s, len);
         c->entries++;
     } else if (depth == 0 && type == NEAP_REPLY_ARRAY) {
         grow(c, c->n + len);

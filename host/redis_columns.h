@@ -13,6 +13,7 @@ typedef struct neap_redis_columns {
     size_t entries;       /* stream entries seen */
     size_t skipped;       /* fields whose time or value is not a number: not in the columns, a value from there on */
     char last_id[48];     /* of the newest entry, to go on from; "" if there was none */
+    char first_id[48];    /* of the oldest one */
     bool reverse;         /* the request is XREVRANGE: set it before; neap_redis_columns_finish then restores the order of arrival */
     size_t entry;         /* where the readings of the entry being read begin */
     bool memory;          /* memory ran out: the columns end where it did */

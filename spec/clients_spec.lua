@@ -63,6 +63,41 @@ describe("the other clients' routes", function()
         assert.equal(503, post("/write", "a v=1").status)
     end)
 
+    it("name every bad line and value", function()
+        local body = "a v=1\nbad\nb v=2\nworse,\nc v=3"
+        assert.matches("^partial write: line 2: .*; line 4: .* dropped=2$", post("/write", body).json.error)
+        local answer = post("/api/v2/write", body).json
+        assert.matches("^line 2: .*; line 4: .* %(2 refused, 3 stored%)$", answer.message)
+        assert.equal(2, answer.line)
+        assert.matches("; and 180 more ", post("/api/v2/write", ("bad\n"):rep(200)).json.message)
+        answer = post("/collectd", "PUTVAL h/p/x 1700000000:1.5:nan:zz\nPUTVAL h/p/y 1:1e999\n").json
+        assert.same({1, 2}, {answer.stored, answer.refused})
+        assert.matches("^line 1: .*; line 2: ", answer.error)
+        assert.matches("one of ns, us, ms, s, m, h", post("/write?precision=x", "a v=1").json.error)
+    end)
+
+    it("are told what was refused before the readings were looked at in their own words too", function()
+        local gzip = {["Content-Encoding"] = "gzip"}
+        for _, path in ipairs {"/write", "/api/v2/write", "/api/v1/T/telemetry"} do
+            local answer = post(path, "no gzip", gzip)
+            assert.equal(400, answer.status)
+            assert.same({"invalid", 400}, {answer.json.code, answer.json.status})
+            assert.equal(answer.json.error, answer.json.message)
+            assert.equal("unsupported media type", post(path, "x", {["Content-Encoding"] = "br"}).json.code)
+        end
+        local small = http.app {max_body = 100}
+        clients.routes(small, here, take)
+        local server = small:listen {host = "127.0.0.1", port = 0}
+        for _, chunked in ipairs {"X-None: 1", "Transfer-Encoding: chunked"} do
+            local text = process.run {"curl", "-s", "-m", "10", "-H", chunked, "--data-binary", ("a v=1\n"):rep(100),
+                ("http://127.0.0.1:%d/api/v2/write"):format(server:port())}
+            local answer = json.decode(text)
+            assert.same({"request too large", 413, 100}, {answer.code, answer.status, answer.maxLength})
+            assert.equal(answer.error, answer.message)
+        end
+        server:close(0)
+    end)
+
     it("answer what clients ask before they write", function()
         local answer = app:test("GET", "/ping")
         assert.equal(204, answer.status)
@@ -98,7 +133,12 @@ describe("the other clients' routes", function()
         assert.equal(200, post("/api/v1/secret/telemetry", '[{"t":1},{"h":"40"}]').status)
         assert.same({"t=21.5@1700000000123000", "t=1@5", "h=40@5"}, stored)
         assert.equal(400, post("/api/v1/secret/telemetry", "nonsense").status)
-        assert.equal(400, post("/api/v1/secret/telemetry", '{"a":"nan"}').status)
+        for _, text in ipairs {'{"mode":"eco"}', '{"a":"nan"}', "{}", '{"k":[1,2]}', '{"ts":1700000000123,"values":{}}'} do
+            assert.equal(200, post("/api/v1/secret/telemetry", text).status, text) -- telemetry, but no readings
+        end
+        answer = post("/api/v1/secret/telemetry", '[{"t":2},{"k":{"a":{"b":1}}}]')
+        assert.same({200, 1, 1}, {answer.status, answer.json.stored, answer.json.refused})
+        assert.matches("^item 2: nested", answer.json.message)
         assert.equal(200, post("/api/v1/secret/attributes", '{"fw":"1.0"}').status)
     end)
 
@@ -109,6 +149,12 @@ describe("the other clients' routes", function()
         assert.same({"t ü=21.5@1700000000000000"}, stored)
         assert.equal(400, app:test("GET", "/receive?sensor_name=t&sensor_output=warm").status)
         assert.equal(400, app:test("GET", "/receive?sensor_name=t").status)
+        assert.equal(200, app:test("GET", "/receive?sensor=u&value=2&timestamp=1700000000").status)
+        assert.equal("u=2@1700000000000000", stored[2])
+        assert.matches("time could not be read", app:test("GET", "/receive?sensor=u&value=2&time=noon").json.note)
+        for _, path in ipairs {"/receive", "/receive?value=1"} do assert.matches("sensor_name is missing", app:test("GET", path).json.error) end
+        assert.equal(405, app:test("HEAD", "/receive?sensor=u&value=3").status)
+        assert.equal(3, #stored)
     end)
 
     it("take gzip, plain and chunked, from curl", function()

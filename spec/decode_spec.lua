@@ -110,9 +110,41 @@ describe("neap.decode.json reads", function()
     for _, bad in ipairs {"", "[", "[1}", '{"a":1}}', '[{"a":1},]', "[\xff]"} do assert.is_nil((decode.try.json(bad)), bad) end
   end)
 
+  it("the good items of a list with a number beyond a double or half a surrogate pair", function()
+    local b = decode.json '[{"sensor_name":"a","sensor_output":1,"n":1e999,"s":"\\ud800"},{"sensor_name":"b","sensor_output":-1e400},{"\\udc00":2}]'
+    assert.same({"a=1", "\u{fffd}=2"}, seen(b))
+    assert.same({"2:the value is too large for a double"}, refusals(b))
+    assert.same({"t.x=1"}, seen(decode.json '{"t":{"x":1,"y":2e308}}'))
+    assert.is_false((pcall(json.decode, "[1e400]")))
+  end)
+
+  it("one object a line, whichever line is bad", function()
+    for _, text in ipairs {'{"a":nan}\n{"b":2}\n', 'garbage\n{"b":2}', 'null\n\n{"b":2}', '{"b":2}\ngarbage', '\n {"a"\n{"b":2}'} do
+      local b = decode.json(text)
+      assert.same({"b=2"}, seen(b), text)
+      assert.equal(1, b.refused, text)
+    end
+    for _, text in ipairs {'[{"a":nan},\n{"b":2}]', '[{"a":1}]\n{"b":2}', 'garbage\n"x"', '{"a":nan,\n"b":2}'} do
+      assert.is_nil((decode.try.json(text)), text)
+    end
+  end)
+
+  it("no words that begin like NaN or infinity as such", function()
+    local b = decode.json '{"label":"infrared","unit":"nanometer","page":"Info","v":1,"x":"-NaN","y":" +Infinity ","z":"inf"}'
+    assert.same({"v=1"}, seen(b))
+    assert.equal(3, b.refused)
+    for _, one in ipairs(refusals(b)) do assert.matches("NaN and infinity", one) end
+  end)
+
+  it("sensor.community's list around an item that is none", function()
+    local b = decode.json '{"sensordatavalues":[5,{"value_type":"P1","value":"3"},[1],null]}'
+    assert.same({"P1=3"}, seen(b))
+    assert.equal(3, b.refused)
+  end)
+
   it("names as data, but no empty, endless or control ones", function()
     local b = decode.json('[{"sensor_name":"a\\u0000b","sensor_output":1},{"sensor_name":"","sensor_output":1},{"sensor_name":"' ..
-      ("x"):rep(201) .. '","sensor_output":1},{"sensor_name":"\\"é\\u00e9}{*","sensor_output":1}]')
+      ("x"):rep(501) .. '","sensor_output":1},{"sensor_name":"\\"é\\u00e9}{*","sensor_output":1}]')
     assert.same({'"éé}{*=1'}, seen(b))
     assert.equal(3, b.refused)
   end)
@@ -160,6 +192,10 @@ describe("neap.decode.collectd reads", function()
     local b = decode.putval 'PUTVAL h/load/load interval=1.000 1700000000.5:2.48:U:1\nPUTVAL "h/a b/c" N:7\nFLUSH\nPUTVAL x 1:y\n'
     assert.same({"h/load/load=2.48@1700000000500000", "h/load/load.2=1@1700000000500000", "h/a b/c=7"}, seen(b))
     assert.equal(2, b.refused)
+    b = decode.putval 'PUTVAL h/if/octets 1700000000:nan:NaN\nPUTVAL h/p/x 1700000000:1:zz:3\n'
+    assert.same({"h/p/x=1@1700000000000000", "h/p/x.2=3@1700000000000000"}, seen(b))
+    assert.same({"2:the value is not a number"}, refusals(b))
+    assert.same({"h/p/t.a=1"}, seen(decode.collectd '[{"values":[1,1e999],"dsnames":["a","b"],"host":"h","plugin":"p","type":"t"}]'))
   end)
 end)
 

@@ -105,6 +105,7 @@ describe("the journal on a Redis Cluster", function()
     it("keeps made-up readings apart, and counts a retried batch once on each node", function()
         start()
         j:append_pairs({"s1", "s2"}, {s1 = {1, 9}, s2 = {1, 9}}, {source = "synthetic"})
+        j:append_pairs({"s1"}, {s1 = {1, 8}}, {source = "quarantine"})
         local batch = {}
         for i = 1, SENSORS do batch[i] = ('{"sensor_name":"s%d","sensor_output":1}'):format(i) end
         for _ = 1, 3 do j:append(decode.json("[" .. table.concat(batch, ",") .. "]"), {key = "abc"}) end
@@ -113,6 +114,7 @@ describe("the journal on a Redis Cluster", function()
         caught_up()
         each_once()
         assert.same({9}, history("s1", "synthetic"))
+        assert.same({8}, history("s1", "quarantine"))
         assert.equal(2 * SENSORS, j:stats().duplicates)
     end)
 

@@ -65,10 +65,13 @@ describe("the journal", function()
         apply()
         j:append_pairs({"b", "a"}, {a = {1, 1.5, 2, 3}, b = {7, -1}}, {visible = 5})
         j:append_pairs({"a"}, {a = {9, 9}}, {visible = 5, source = "synthetic"})
+        j:append_pairs({"a"}, {a = {8, 8}}, {visible = 5, source = "quarantine"})
+        assert.has_error(function() j:append_pairs({"a"}, {a = {8, 8}}, {source = "real?"}) end)
         local times, values = history "a"
         assert.same({1, 2}, times)
         assert.same({1.5, 3}, values)
         assert.same({{9}, {9}}, {history("a", "synthetic")})
+        assert.same({{8}, {8}}, {history("a", "quarantine")})
         assert.is_nil(j:append_pairs({}, {}))
         for _, bad in ipairs {{1.5, 1}, {1, 0 / 0}, {1, "x"}} do
             assert.is_false(pcall(j.append_pairs, j, {"a"}, {a = bad}))

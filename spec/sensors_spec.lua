@@ -25,7 +25,7 @@ describe("sensor specs", function()
         local spec = sensors.none():get "stranger"
         assert.is_false(spec.known)
         assert.equal("stranger", spec.name)
-        assert.equal("arrival", spec.clock)
+        assert.equal("clamp", spec.clock)
     end)
 
     it("names file, line and the nearest key for a slip", function()
@@ -77,7 +77,7 @@ sensor ""  { }]]
     it("refuses names that would be unsafe to show", function()
         assert.is_nil((sensors.check_name("a\nb")))
         assert.is_nil((sensors.check_name("\255")))
-        assert.is_nil((sensors.check_name(("x"):rep(201))))
+        assert.is_nil((sensors.check_name(("x"):rep(501))))
         assert.is_nil((sensors.check_name(5)))
         assert.equal("Küche/temp {1}", sensors.check_name("Küche/temp {1}"))
     end)

@@ -1,6 +1,7 @@
 -- The server as its clients see it. The routes are tried without a socket where that is enough, and as real processes where
 -- workers, signals and restarts matter.
 local api = require "neap.api"
+local clocks = require "neap.clocks"
 local helper = require "spec.helper"
 local http = require "neap.http"
 local ingest = require "neap.ingest"
@@ -25,11 +26,12 @@ describe("the routes", function()
     end)
     before_each(function()
         r:call "FLUSHALL"
-        local specs = sensors.parse('sensor "oven" { unit = "°C", minimum = 0, maximum = 300 }', "s.lua")
+        local specs = sensors.parse([[sensor "oven" { unit = "°C", minimum = 0, maximum = 300 }
+            sensor "apart" {clock = "quarantine"} sensor "strict" {clock = "reject"} sensor "double" {scale = 2}]], "s.lua")
         here = {redis = r, specs = specs, specs_path = "s.lua", store = store.new(r, {specs = specs, most_sensors = 5}), data = dir, workers = 1,
             started_at = neap.clock(), durability = r:durability(), private = true, socket = r.socket, reload = {last = {ok = true}},
             metrics = require("neap.metric").text}
-        here.scorer = scorer.new(here)
+        here.scorer, here.clocks = scorer.new(here), clocks.new(here.store)
         journal.join(here, {apply = true})
         helper.eventually(function() return here.journal:stats().live end)
         here.news = journal.news(here.journal, function(...) here.scorer:stored(...) end)
@@ -117,6 +119,76 @@ describe("the routes", function()
         assert.equal("partial", answer.json.status)
         assert.equal(2, #answer.json.data)
         assert.matches("cap", answer.json.errors[1].error)
+    end)
+
+    it("stop them in one batch too", function()
+        local items = {}
+        for i = 1, 20 do items[i] = ('{"sensor_name":"m%d","sensor_output":1}'):format(i) end
+        local answer = post("[" .. table.concat(items, ",") .. "]")
+        assert.equal(5, #answer.json.data)
+        assert.equal(15, #answer.json.errors)
+        assert.equal(5, #get("/api/sensors").json.sensors)
+    end)
+
+    it("refuse a value that its sensor's scale makes infinite, and nothing else", function()
+        local answer = post '[{"sensor_name":"double","sensor_output":1e308},{"sensor_name":"double","sensor_output":4}]'
+        assert.equal(200, answer.status)
+        assert.equal("partial", answer.json.status)
+        assert.matches("too large for a double", answer.json.errors[1].error)
+        assert.equal(8, get("/api/sensors/double/latest").json.value)
+    end)
+
+    it("do with a time that is not believed what the sensor's spec says, and report the clock", function()
+        local function sent(name, time) return post(('[{"sensor_name":"%s","sensor_output":7,"timestamp":%s}]'):format(name, time)) end
+        local answer = sent("oven", 5)
+        assert.equal(200, answer.status)
+        assert.matches("clock is not set.*arrival time is used", answer.json.notes[1].note)
+        assert.is_true(math.abs(when.parse(get("/api/sensors/oven/latest").json.time) / 1e6 - neap.clock()) < 60)
+
+        for _, time in ipairs {"5", '"yesterday"'} do
+            answer = sent("apart", time)
+            assert.equal(200, answer.status)
+            assert.matches("kept apart", answer.json.notes[1].note)
+            answer = sent("strict", time)
+            assert.equal(400, answer.status)
+        end
+        assert.equal(0, get("/api/sensors/apart/readings").json.count)
+        helper.eventually(function() return get("/api/sensors/apart/readings?source=quarantine").json.count == 2 end)
+        assert.equal("1970-01-01T00:00:05Z", get("/api/sensors/apart/readings?source=quarantine").json.readings[1].time)
+        assert.equal(400, get("/api/sensors/apart/readings?source=quarantine&step=1m").status)
+
+        assert.equal(200, sent("apart", math.floor(neap.clock())).status)
+        assert.equal(1, get("/api/sensors/apart/readings").json.count, "a time that is believed")
+        local function verdict(name) return helper.eventually(function() return get("/api/sensors/" .. name).json.clock end) end
+        assert.equal("clamped", verdict("oven").verdict)
+        assert.equal("rejected", verdict("strict").verdict)
+        local of = get("/api/sensors/apart").json
+        assert.same({"quarantined", 2}, {of.clock.verdict, of.quarantined})
+        assert.is_true(of.clock.skew < -1e9, "seconds, behind ours")
+        assert.matches('neap_readings_clock_total{verdict="quarantined"} %d', get("/metrics").body)
+
+        assert.equal(200, sent("behind", math.floor(neap.clock()) - 300).status)
+        local skew = get("/api/sensors/behind").json.skew
+        assert.is_true(skew < -299 and skew > -310, tostring(skew))
+        assert.is_nil(get("/api/sensors/behind").json.clock)
+    end)
+
+    it("count a batch once that is kept apart in part, however often it is sent", function()
+        local function sent()
+            return app:test("POST", "/receive", {headers = {["Idempotency-Key"] = "k"},
+                body = '[{"sensor_name":"apart","sensor_output":1,"timestamp":"?"},{"sensor_name":"oven","sensor_output":2}]'})
+        end
+        for _ = 1, 3 do assert.equal(200, sent().status) end
+        helper.eventually(function() return here.journal:stats().behind == 0 end)
+        assert.same({1, 1}, {here.store:entries("apart", "quarantine"), here.store:entries "oven"})
+    end)
+
+    it("put a device's name before its sensors' names", function()
+        assert.equal(200, app:test("POST", "/receive?device=hall", {body = '{"temperature":21}'}).status)
+        assert.equal(200, app:test("POST", "/api/v1/T/telemetry?device=attic", {body = '{"temperature":30}'}).status)
+        assert.equal(204, app:test("POST", "/write?device=attic", {body = "door open=1i"}).status)
+        assert.same({21, 30, 1}, {get("/api/sensors/hall.temperature/latest").json.value, get("/api/sensors/attic.temperature/latest").json.value,
+            get("/api/sensors/attic.door.open/latest").json.value})
     end)
 
     it("show made-up readings only where there are no real ones, and mark them", function()

@@ -47,6 +47,40 @@ describe("the store", function()
         assert.same({30, 3}, {store:latest "s"})
     end)
 
+    it("knows the newest readings by event time, however many late ones arrived after them", function()
+        local now = neap.clock() * 1000000 // 1 | 0
+        put("late", now - 5, 1, now, 999)
+        for i = 1, 300 do put("late", now - 86400000000 + i, i) end
+        assert.same({now, 999}, {store:latest "late"})
+        assert.same({{now - 5, now}, {1, 999}}, {store:history("late", {last = 2})})
+        assert.equal(999, store:pulse({"late"}, 10)[1].value)
+        put("late", now - 86400000000, 5)
+        assert.equal(999, store:pulse({"late"}, 10)[1].value)
+        put("late", now + 1, 1000)
+        assert.same({now + 1, 1000}, {store:latest "late"})
+        assert.equal(1000, store:pulse({"late"}, 10)[1].value)
+        r:call("DEL", "neap:{late}:readings")
+        assert.is_nil(store:pulse({"late"}, 10)[1].value)
+    end)
+
+    it("finds the same newest readings as all of the history has, in whatever order they came", function()
+        math.randomseed(11)
+        local now, sent = neap.clock() * 1000000 // 1 | 0, 0
+        for round = 1, 30 do
+            local late = round % 3 > 0 and math.random(1000000000) or 0 -- a device that was offline, or none
+            for _ = 1, math.random(40) do
+                sent = sent + 1
+                put("mixed", now - late + sent, sent, now - late // 2 + sent, -sent)
+            end
+            local times, values = store:history "mixed"
+            for _, last in ipairs {1, 2, 7, 60, 500} do
+                local from = math.max(1, #times - last + 1)
+                local want = {table.move(times, from, #times, 1, {}), table.move(values, from, #times, 1, {})}
+                assert.same(want, {store:history("mixed", {last = last})}, ("round %d, last %d"):format(round, last))
+            end
+        end
+    end)
+
     it("never lets a device's clock decide about a stream's order", function()
         put("s", 4102444800000000, 1) -- the year 2100
         put("s", 1700000000000000, 2)

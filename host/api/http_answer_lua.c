@@ -60,10 +60,9 @@ static void collect_set(lua_State *L, http_req *q, neap_http_header_kv *h, int *
 }
 
 void http_answer_plain(neap_http_req *r, int status, const char *detail, const char *allow) {
-    char body[256];
+    char body[NEAP_HTTP_PROBLEM];
     neap_http_header_kv h[2] = {{"Content-Type", "application/problem+json"}, {"Allow", allow}};
-    int n = snprintf(body, sizeof body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d%s%s%s}", neap_http_reason(status), status,
-                     *detail ? ",\"detail\":\"" : "", detail, *detail ? "\"" : "");
+    int n = neap_http_problem(body, sizeof body, status, detail, 0);
     if (status == 204) n = 0;
     neap_http_respond(r, status, h + (n == 0), 1 - (n == 0) + (*allow != 0), body, (size_t)n, NEAP_HTTP_COPY);
 }

@@ -136,8 +136,9 @@ typedef struct append_opts {
     double visible, timeout;
 } append_opts;
 
-/* key, source ("real" or "synthetic"), visible, timeout. The key's string stays alive as a field of the table. */
+/* key, source ("real", "synthetic" or "quarantine"), visible, timeout. The key's string stays alive as a field of the table. */
 static append_opts read_options(lua_State *L, int idx) {
+    static const char *const sources[] = {"real", "synthetic", "quarantine", NULL};
     append_opts o = {.timeout = 10};
     if (lua_isnoneornil(L, idx)) return o;
     luaL_checktype(L, idx, LUA_TTABLE);
@@ -145,7 +146,7 @@ static append_opts read_options(lua_State *L, int idx) {
     o.record.key = luaL_optlstring(L, -1, NULL, &o.record.key_len);
     if (o.record.key_len > NEAP_RECORD_KEY_MAX) luaL_error(L, "an idempotency key has 255 bytes at most");
     lua_getfield(L, idx, "source");
-    o.record.synthetic = strcmp(luaL_optstring(L, -1, "real"), "synthetic") == 0;
+    o.record.source = (enum neap_source)luaL_checkoption(L, -1, "real", sources);
     lua_getfield(L, idx, "visible");
     o.visible = luaL_optnumber(L, -1, 0);
     lua_getfield(L, idx, "timeout");
@@ -245,8 +246,8 @@ static const char *str_field(lua_State *L, int idx, const char *name) {
     return lua_tostring(L, -1); /* left on the stack: alive until the call ends */
 }
 
-/* j:apply{redis=URL, stream_prefix=, stream_suffix=, synthetic_suffix=, position_suffix=, dead_suffix=, once_suffix=, sensors_key=, state_key=,
-   dead_key=, once_prefix=, keep=, once=, timeout=} */
+/* j:apply{redis=URL, stream_prefix=, stream_suffix=, synthetic_suffix=, quarantine_suffix=, position_suffix=, dead_suffix=, once_suffix=,
+   sensors_key=, state_key=, dead_key=, once_prefix=, keep=, once=, timeout=} */
 static int journal_m_apply(lua_State *L) {
     ujournal *u = check_open(L);
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -259,6 +260,7 @@ static int journal_m_apply(lua_State *L) {
     o.stream_prefix = str_field(L, 2, "stream_prefix");
     o.stream_suffix = str_field(L, 2, "stream_suffix");
     o.synthetic_suffix = str_field(L, 2, "synthetic_suffix");
+    o.quarantine_suffix = str_field(L, 2, "quarantine_suffix");
     o.position_suffix = str_field(L, 2, "position_suffix");
     o.dead_suffix = str_field(L, 2, "dead_suffix");
     o.once_suffix = str_field(L, 2, "once_suffix");

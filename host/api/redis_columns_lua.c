@@ -62,14 +62,15 @@ static int columns_read(lua_State *L, int st, lua_KContext ctx) {
     push_column(L, (void **)&g->c.value, NEAP_F64, n, lua_toboolean(L, 8));
     lua_pushinteger(L, n);
     lua_pushstring(L, g->c.last_id);
+    lua_pushstring(L, g->c.first_id);
     lua_pushinteger(L, (lua_Integer)g->c.entries);
     lua_pushinteger(L, (lua_Integer)g->c.skipped);
     free_reading(g);
     w->result = NULL;
-    return 6;
+    return 7;
 }
 
-/* columns(client, key, from, to, count or 0, reverse, unique, f32) -> time, value, n, last id, entries, skipped */
+/* columns(client, key, from, to, count or 0, reverse, unique, f32) -> time, value, n, last id, first id, entries, skipped */
 int redis_l_columns(lua_State *L) {
     redis_client *cl = redis_check_client(L, 1);
     size_t klen, flen, tlen;

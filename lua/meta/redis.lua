@@ -294,7 +294,7 @@ function redis.stream(key, opts) end
 function redis.group(key, group, opts) end
 
 ---A sensor's stream (fields: event time, and a value or several as neap stores them) as two tensors sorted by time, decoded in C:
----{time =, value =, n =, last_id =, entries =, skipped =}; opts: max, unique,
+---{time =, value =, n =, last_id =, first_id =, entries =, skipped =}; opts: max, unique,
 ---dtype. Waits.
 ---@return table
 function redis.columns(key, from, to, opts) end

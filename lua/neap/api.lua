@@ -76,8 +76,9 @@ local function take(here, batch, req)
         end
         here.store_error = nil
         accepted:inc(taken.count)
-        tell(here, taken, position)
+        if position then tell(here, taken, position) end
     end
+    if taken.clocks then here.clocks:note(taken.clocks) end
     if taken.refused > 0 then refused:inc(taken.refused) end
     return taken
 end
@@ -103,7 +104,11 @@ local function receive(here)
     return function(req)
         local decoder = ext.decoding() and ext.decoder(req:header "Content-Type")
         if not decoder then
-            local batch <close>, err = decode.try.json(req, NAMED)
+            local kind = req:header "Content-Type" or ""
+            local lines = kind:find "^application/x?%-?ndjson" or kind:find "^application/jsonl"
+            local device = req.query.device -- puts "DEVICE." before the names, where several devices call theirs the same
+            local opts = device and device ~= "" and {named = true, prefix = device .. "."} or NAMED
+            local batch <close>, err = decode.try[lines and "ndjson" or "json"](req, opts)
             return answer_to(here, batch, err, req)
         end
         local ok, list = pcall(decoder, req:text(), req.headers)
@@ -121,23 +126,27 @@ end
 --- Readings are made up only where there are no real ones, and the answer says so.
 local function source_of(here, req, name)
     local asked = req.query.source
-    if asked == "real" or asked == "synthetic" then return asked end
+    if asked == "real" or asked == "synthetic" or asked == "quarantine" then return asked end
     if not here.store:has(name, "real") and here.store:has(name, "synthetic") then return "synthetic" end
     return "real"
 end
 
-local function describe(here, name)
+--- clocks: what Store:clocks() gives
+local function describe(here, name, clocks)
     local spec = here.specs:get(name)
-    local source = here.store:has(name, "real") and "real" or "synthetic"
+    local source = here.store:has(name, "synthetic") and not here.store:has(name, "real") and "synthetic" or "real"
     local time_us, value = here.store:latest(name, source)
     return {
-        name = name, unit = spec.unit, label = spec.label, described = spec.known, minimum = spec.minimum, maximum = spec.maximum,
+        clock = clocks[name], name = name, unit = spec.unit, label = spec.label, described = spec.known, minimum = spec.minimum, maximum = spec.maximum,
         synthetic = source == "synthetic", entries = here.store:entries(name, source),
+        quarantined = clocks[name] and here.store:entries(name, "quarantine") or 0,
         latest = time_us and {time = when.iso(time_us), value = value} or json.null,
     }
 end
 
-local function known(here, name) return here.store:has(name, "real") or here.store:has(name, "synthetic") or here.specs:has(name) end
+local function known(here, name)
+    return here.store:has(name, "real") or here.store:has(name, "synthetic") or here.specs:has(name) or here.store:has(name, "quarantine")
+end
 
 local COLUMNS <const> = {"n", "min", "max", "mean", "last"}
 
@@ -145,7 +154,7 @@ local COLUMNS <const> = {"n", "min", "max", "mean", "last"}
 local function rolled(here, req, name, query)
     local level, why = rollup.level(req.query.step)
     if not level then return 400, {error = "step: " .. why} end
-    if query.source == "synthetic" then return 400, {error = "step: made-up readings have no rollups; ask without it, or with source=real"} end
+    if query.source ~= "real" then return 400, {error = "step: only real readings have rollups; ask without it, or with source=real"} end
     local columns = rollup.columns(here.store, name, level, query)
     local answer = {sensor = name, unit = here.specs:get(name).unit, step = req.query.step, count = #columns.times, times = json.array {}}
     for i, time_us in ipairs(columns.times) do answer.times[i] = time_us // 1000000 end
@@ -161,7 +170,7 @@ local function rolled(here, req, name, query)
     return answer
 end
 
---- GET /api/sensors/:name/readings?last=100&from=..&to=..&source=real|synthetic
+--- GET /api/sensors/:name/readings?last=100&from=..&to=..&source=real|synthetic|quarantine
 local function readings(here)
     return function(req)
         local name = req.params.name
@@ -256,15 +265,16 @@ function api.routes(app, here)
         return 200, here.metrics(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"}
     end)
     app:get("/api/sensors", function()
-        local list = json.array {}
-        for i, name in ipairs(here.store:sensors()) do list[i] = describe(here, name) end
+        local list, clocks = json.array {}, here.store:clocks()
+        for i, name in ipairs(here.store:sensors()) do list[i] = describe(here, name, clocks) end
         return {count = #list, sensors = list}
     end)
     app:get("/api/sensors/:name", function(req)
         local name = req.params.name
         if not known(here, name) then return not_found(name) end
-        local answer = describe(here, name)
-        answer.status = status_of(here, name)
+        local unbelieved, skew = here.store:clock(name)
+        local answer = describe(here, name, {[name] = unbelieved})
+        answer.status, answer.skew = status_of(here, name), skew
         return answer
     end)
     app:get("/api/status", overview(here))

@@ -17,10 +17,24 @@ local VERSION <const> = "1.8.10" -- the InfluxDB whose manners these are: client
 
 local WHO <const> = {["X-Influxdb-Version"] = VERSION, ["X-Influxdb-Build"] = "neap " .. neap.version}
 
---- The first refusal as text, and its place.
-local function first_of(batch)
-    local first = batch:errors()[1]
-    return first and first.reason, first and first.index
+--- The decoder's options with ?device=D, which puts "D." before the sensors' names: several devices may call theirs the same.
+local function options(req, opts)
+    local device = req.query.device
+    if not device or device == "" then return opts end
+    opts = opts or {}
+    opts.prefix = device .. "."
+    return opts
+end
+
+local MOST_NAMED <const> = 20 -- refusals named in an answer
+
+--- The refusals as text, "line 2: missing fields; line 4: ..", and the place of the first.
+local function refusals(batch, word)
+    local all, texts = batch:errors(), {}
+    table.sort(all, function(a, b) return a.index < b.index end)
+    for i = 1, math.min(#all, MOST_NAMED) do texts[i] = ("%s %d: %s"):format(word, all[i].index, all[i].reason) end
+    if batch.refused > #texts then texts[#texts + 1] = ("and %d more"):format(batch.refused - #texts) end
+    return table.concat(texts, "; "), all[1].index
 end
 
 -- ---- InfluxDB ----
@@ -29,19 +43,15 @@ local V1_UNITS <const> = {n = "ns", ns = "ns", u = "us", us = "us", ["µ"] = "us
 local V2_UNITS <const> = {ns = "ns", us = "us", ms = "ms", s = "s"}
 
 --- InfluxDB 1 answers: 204, or {"error": ..} with the same text in a header.
-local v1 = {}
+local v1 = {units = "ns, us, ms, s, m, h"}
 function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:gsub("[^ -~]", " "))} end
-function v1.partial(refused, _, reason, line)
-    return v1.bad(("partial write: line %d: %s dropped=%d"):format(line, reason, refused))
-end
+function v1.partial(refused, _, text) return v1.bad(("partial write: %s dropped=%d"):format(text, refused)) end
 function v1.unavailable() return 503, {error = "the readings could not be stored now, send them again"}, {["Retry-After"] = "1"} end
 
 --- InfluxDB 2 answers: 204, or {"code", "message", "line"}; line is a whole number or Telegraf loses the message.
-local v2 = {}
+local v2 = {units = "ns, us, ms, s"}
 function v2.bad(text, line) return 400, {code = "invalid", message = text, line = line} end
-function v2.partial(refused, kept, reason, line)
-    return v2.bad(("line %d: %s (%d refused, %d stored)"):format(line, reason, refused, kept), line)
-end
+function v2.partial(refused, kept, text, line) return v2.bad(("%s (%d refused, %d stored)"):format(text, refused, kept), line) end
 function v2.unavailable()
     return 503, {code = "unavailable", message = "the readings could not be stored now, send them again"}, {["Retry-After"] = "1"}
 end
@@ -52,12 +62,12 @@ local function write(here, take, units, say)
         local precision = req.query.precision
         if precision == nil or precision == "" then precision = "ns" end
         local unit = units[precision]
-        if not unit then return say.bad(("precision '%s' is not one of ns, us, ms, s"):format(precision)) end
-        local batch <close> = decode.lines(req, {precision = unit})
+        if not unit then return say.bad(("precision '%s' is not one of %s"):format(precision, say.units)) end
+        local batch <close> = decode.lines(req, options(req, {precision = unit}))
         local taken = take(here, batch, req)
         if not taken then return say.unavailable() end
         if batch.refused == 0 or req.query.partial == "204" then return 204, nil, WHO end
-        return say.partial(batch.refused, taken.count, first_of(batch))
+        return say.partial(batch.refused, taken.count, refusals(batch, "line"))
     end
 end
 
@@ -111,25 +121,24 @@ local function collectd(here, take)
     return function(req)
         local text = req:text()
         local command = text:find "^%s*[Pp][Uu][Tt][Vv][Aa][Ll]"
-        local batch <close>, err = decode.try[command and "putval" or "collectd"](text)
+        local batch <close>, err = decode.try[command and "putval" or "collectd"](text, options(req))
         local taken = take(here, batch, req)
         if not batch then return 400, {error = tostring(err)} end
         if not taken then return 503, {error = "the readings could not be stored now"}, {["Retry-After"] = "1"} end
         if batch.refused == 0 then return 200, ('{"stored":%d}'):format(taken.count), JSON end
-        local reason, index = first_of(batch)
-        return 200, {stored = taken.count, refused = batch.refused, error = ("item %d: %s"):format(index, reason)}
+        return 200, {stored = taken.count, refused = batch.refused, error = (refusals(batch, command and "line" or "item"))}
     end
 end
 
---- ThingsBoard's device API: 200 with an empty body, whatever keys there are.
+--- ThingsBoard's device API: 200, whatever keys there are, as telemetry may be texts, switches and objects. The body is empty, or names what is no reading.
 local function telemetry(here, take)
     return function(req)
-        local batch <close>, err = decode.try.json(req)
+        local batch <close>, err = decode.try.json(req, options(req))
         local taken = take(here, batch, req)
         if not batch then return 400, {status = 400, message = tostring(err), errorCode = 31} end
         if not taken then return 503, {status = 503, message = "could not be stored now"}, {["Retry-After"] = "1"} end
-        if taken.count == 0 and batch.refused > 0 then return 400, {status = 400, message = (first_of(batch)), errorCode = 31} end
-        return 200, ""
+        if batch.refused == 0 then return 200, "" end
+        return 200, {stored = taken.count, refused = batch.refused, message = (refusals(batch, "item"))}
     end
 end
 
@@ -137,13 +146,21 @@ end
 --- a GET that writes can be set off by any page that a browser opens.
 local function by_query(here, take)
     return function(req)
-        if not here.query_ingest then return 405, {error = "send readings with POST; app.lua may set here.query_ingest = true"}, {Allow = "POST"} end
-        local item = {sensor_name = req.query.sensor_name, sensor_output = req.query.sensor_output, time = req.query.time}
+        if req.method == "HEAD" or not here.query_ingest then
+            local hint = "send readings with POST; --allow-get, or here.query_ingest = true in app.lua, lets devices that cannot use GET"
+            return 405, {error = hint}, {Allow = "POST"}
+        end
+        local q = req.query
+        local item = {sensor_name = q.sensor_name or q.sensor or q.name, sensor_output = q.sensor_output or q.value,
+            time = q.time or q.timestamp or q.ts}
+        if not item.sensor_name then return 400, {error = "sensor_name is missing: /receive?sensor_name=oven&sensor_output=21.5"} end
+        if not item.sensor_output then return 400, {error = "sensor_output is missing: /receive?sensor_name=oven&sensor_output=21.5"} end
         local batch = decode.json(json.encode(json.array {item}, {utf8 = "replace"}))
         local taken = take(here, batch, req)
         if not taken then return 503, {error = "could not be stored now"}, {["Retry-After"] = "1"} end
-        if taken.count == 0 then return 400, {error = (first_of(batch))} end
-        return 200, '{"status":"success"}', JSON
+        if taken.count == 0 then return 400, {error = batch:errors()[1].reason} end
+        local note = taken.notes[1]
+        return 200, note and {status = "success", note = note.note} or '{"status":"success"}', JSON
     end
 end
 

@@ -18,16 +18,28 @@ local YEAR_2001_US <const> = 978307200000000
 local AHEAD_US <const> = 600 * 1000000 -- a clock this far ahead of ours is wrong rather than early
 local BAD_TIME <const>, LOW <const>, HIGH <const>, UNKNOWN <const> = decode.BAD_TIME, decode.LOW, decode.HIGH, decode.UNKNOWN
 
---- What the sensor's `clock` policy makes of a device's time: the time to use, and a remark if it is not the device's.
---- nil and the reason when the reading is refused.
-local function credible(time_us, spec, context)
-    if spec.clock == "trust" then return time_us end
-    local wrong = time_us < YEAR_2001_US and "the device's clock is not set (%s)"
-        or time_us > context.now_us + AHEAD_US and "the device's clock is ahead of ours (%s)"
-    if not wrong then return time_us end
-    wrong = wrong:format(when.iso(time_us))
-    if spec.clock == "reject" then return nil, wrong end
-    return context.stamp(), wrong .. ": the arrival time is used"
+--- What the sensor's `clock` policy makes of a device's time: the time to use, a remark if it is not believed, and what was done: "clamped" to the
+--- arrival time, "quarantined", or (without a time) "rejected".
+---@return integer? time_us
+---@return string? remark
+---@return string? verdict
+local function credible(time_us, unreadable, spec, context)
+    local policy, wrong = spec.clock
+    if not time_us then
+        if not unreadable then return context.stamp() end
+        wrong = "its time could not be read"
+    elseif policy == "trust" then
+        return time_us
+    elseif time_us < YEAR_2001_US then
+        wrong = ("the device's clock is not set (%s)"):format(when.iso(time_us))
+    elseif time_us > context.now_us + AHEAD_US then
+        wrong = ("the device's clock is ahead of ours (%s)"):format(when.iso(time_us))
+    else
+        return time_us
+    end
+    if policy == "reject" then return nil, wrong, "rejected" end
+    if policy == "quarantine" then return time_us or context.stamp(), wrong .. ": kept apart (source=quarantine)", "quarantined" end
+    return context.stamp(), wrong .. ": the arrival time is used", "clamped"
 end
 
 ---@class neap.ingest.Context
@@ -42,7 +54,9 @@ end
 ---@field order string[] sensors in the order of their first reading
 ---@field batch? neap.decode.batch instead of order and pairs: all of it, as it came
 ---@field pairs table<string, (integer|number)[]> for each sensor: event time in microseconds, value, time, value, ...
----@field count integer
+---@field aside? {order: string[], pairs: table} readings that are kept apart, as order and pairs
+---@field clocks? table<string, {skew_us?: integer, verdict: string}> sensors whose device's clock was not believed, with the last one's verdict
+---@field count integer readings that are to be stored, those that are kept apart too
 ---@field refused integer
 ---@field notes table[] {index, sensor_name, note}: readings that are kept but worth a remark
 
@@ -61,51 +75,73 @@ end
 
 local NONE <const> = {}
 
+--- The sensor's list of pairs in a set of readings {order, pairs}.
+local function pairs_in(set, name)
+    local pairs = set.pairs[name]
+    if not pairs then
+        pairs = {}
+        set.pairs[name], set.order[#set.order + 1] = pairs, name
+    end
+    return pairs
+end
+
+local function is_finite(value) return value - value == 0 end
+
+--- A remark about a value outside its sensor's limits.
+local function out_of_range(value, spec)
+    local below = spec.minimum and value < spec.minimum
+    return ("%.14g is %s of %.14g: kept and flagged"):format(value, below and "below the minimum" or "above the maximum",
+        below and spec.minimum or spec.maximum)
+end
+
 --- Judge every reading of a batch. Refused ones are marked in the batch, so that its echo and errors tell the whole story.
 ---@param batch any from neap.decode
 ---@param context neap.ingest.Context
 ---@return neap.ingest.Taken
 function ingest.judge(batch, context)
-    local specs, stamp = context.specs, context.stamp
+    local specs = context.specs
     local plain, given, refused = batch:plain(context.limits, YEAR_2001_US, context.now_us + AHEAD_US)
     if plain and context.whole then
         -- Nothing to decide: it stays in C. Its readings without a time are stamped when it is stored.
         return {batch = batch, order = NONE, pairs = NONE, count = given, refused = refused, notes = NONE}
     end
-    local order, pairs_of, notes, count = {}, {}, {}, 0
+    local taken = {order = {}, pairs = {}, count = 0, notes = {}}
+    local admitted = {}
     for i, name, value, time_us, flags, _, item in batch:each() do
-        local pairs = pairs_of[name]
-        if not pairs and context.admit then
+        if context.admit and not admitted[name] then
             local may, why = context.admit(name)
             if not may then batch:refuse(i, why); goto next end
+            admitted[name] = true
         end
-        local spec, note = specs:get(name), nil
-        if time_us then
-            time_us, note = credible(time_us, spec, context)
-            if not time_us then batch:refuse(i, note); goto next end
-        else
-            time_us = stamp()
-            if flags & BAD_TIME ~= 0 then note = "its time could not be read: the arrival time is used" end
+        local spec = specs:get(name)
+        local scaled = (spec.scale ~= 1 or spec.offset ~= 0) and value * spec.scale + spec.offset or value
+        if not is_finite(scaled) then
+            batch:refuse(i, ("%.14g times the scale %.14g is too large for a double"):format(value, spec.scale))
+            goto next
         end
-        if spec.scale ~= 1 or spec.offset ~= 0 then value = value * spec.scale + spec.offset end
-        if flags & (LOW | HIGH) ~= 0 then
-            local below = spec.minimum and value < spec.minimum
-            note = ("%.14g is %s of %.14g: kept and flagged"):format(value, below and "below the minimum" or "above the maximum",
-                below and spec.minimum or spec.maximum)
+        local at_us, note, verdict = credible(time_us, flags & BAD_TIME ~= 0, spec, context)
+        if verdict then
+            taken.clocks = taken.clocks or {}
+            taken.clocks[name] = {skew_us = time_us and time_us - context.now_us, verdict = verdict}
         end
+        if not at_us then batch:refuse(i, note); goto next end
+        if flags & (LOW | HIGH) ~= 0 then note = (note and note .. "; " or "") .. out_of_range(scaled, spec) end
 
-        if not pairs then
-            pairs = {}
-            pairs_of[name], order[#order + 1] = pairs, name
-            if flags & UNKNOWN ~= 0 and context.whole then context.limits:add(name) end -- admitted: the next time it is known
+        local set = taken
+        if verdict == "quarantined" then
+            taken.aside = taken.aside or {order = {}, pairs = {}}
+            set = taken.aside
         end
+        local pairs = pairs_in(set, name)
+        if #pairs == 0 and flags & UNKNOWN ~= 0 and context.whole then context.limits:add(name) end -- admitted: the next time it is known
         local n = #pairs
-        pairs[n + 1], pairs[n + 2] = time_us, value
-        count = count + 1
-        if note then notes[#notes + 1] = {index = item, sensor_name = name, note = note} end
+        pairs[n + 1], pairs[n + 2] = at_us, scaled
+        taken.count = taken.count + 1
+        if note then taken.notes[#taken.notes + 1] = {index = item, sensor_name = name, note = note} end
         ::next::
     end
-    return {order = order, pairs = pairs_of, count = count, refused = batch.refused, notes = notes}
+    taken.refused = batch.refused
+    return taken
 end
 
 local MOST_NAMED <const> = 50 -- items named in an answer; devices have small buffers

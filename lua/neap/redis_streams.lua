@@ -75,7 +75,8 @@ end
 
 --- A stream's readings as two tensors, decoded in C: event times (i64, microseconds) and values, sorted by time. `from` and `to` are stream IDs ("-", "+").
 --- opts: max = only the newest so many entries; unique = of readings with the same time only the last accepted; dtype = "f64" (default) or "f32".
---- RETURN: {time=, value=, n=, entries=, skipped = pairs that are no numbers, last_id = of the newest entry ("" if none), to go on from}.
+--- RETURN: {time=, value=, n=, entries=, skipped = pairs that are no numbers, last_id = of the newest entry ("" if none), to go on from,
+--- first_id = of the oldest}.
 ---@param key string
 ---@param from? string
 ---@param to? string
@@ -88,8 +89,8 @@ function streams.columns(client, key, from, to, opts)
     from, to = from or "-", to or "+"
     local first, last = from, to
     if opts.max then first, last = to, from end
-    local time, value, n, id, entries, skipped = core.columns(client, key, first, last, opts.max or 0, opts.max ~= nil, opts.unique, f32)
-    return {time = time, value = value, n = n, last_id = id, entries = entries, skipped = skipped}
+    local time, value, n, id, first_id, entries, skipped = core.columns(client, key, first, last, opts.max or 0, opts.max ~= nil, opts.unique, f32)
+    return {time = time, value = value, n = n, last_id = id, first_id = first_id, entries = entries, skipped = skipped}
 end
 
 return streams

@@ -86,7 +86,7 @@ end
 ---@field keep_minutes number|false
 ---@field keep_hours number|false
 ---@field keep_days number|false
----@field clock "arrival"|"reject"|"trust"
+---@field clock "clamp"|"quarantine"|"reject"|"trust"
 ---@field flatline? number|false seconds; nil: learnt from the data, false: off
 ---@field silence? number|false seconds; nil: learnt from the data, false: off
 ---@field false_alarms number a week
@@ -111,8 +111,8 @@ sensors.keys = {
     { name = "keep_minutes", check = duration_or_false, default = 365 * 86400.0, about = "how long the rollup by the minute is kept; false: for ever" },
     { name = "keep_hours", check = duration_or_false, default = 5 * 365 * 86400.0, about = "the same of the rollup by the hour" },
     { name = "keep_days", check = duration_or_false, default = false, about = "the same of the rollup by the day" },
-    { name = "clock", check = one_of("arrival", "reject", "trust"), default = "arrival",
-        about = "for a device whose clock is wrong (before 2001, or ahead of ours): take the arrival time, refuse, or trust it" },
+    { name = "clock", check = one_of("clamp", "quarantine", "reject", "trust"), default = "clamp",
+        about = "a time before 2001, ahead of ours or unreadable: use the arrival time, keep the reading apart, refuse it, or trust it" },
     { name = "flatline", check = duration_or_false, about = "alarm when the value has not moved for this long; learnt if not given" },
     { name = "silence", check = duration_or_false, about = "alarm when nothing has arrived for this long; learnt if not given" },
     { name = "false_alarms", check = positive, default = 1, about = "how many false alarms a week are acceptable; `fleet` bounds all sensors together" },
@@ -142,7 +142,7 @@ end
 function sensors.check_name(name)
     if type(name) ~= "string" then return nil, "a sensor's name must be a text, not " .. type(name) end
     if name == "" then return nil, "a sensor's name must not be empty" end
-    if #name > 200 then return nil, "a sensor's name must not be longer than 200 bytes" end
+    if #name > 500 then return nil, "a sensor's name must not be longer than 500 bytes" end
     if name:find("[%c\127]") then return nil, "a sensor's name must not hold control characters" end
     if not utf8.len(name) then return nil, "a sensor's name must be valid UTF-8" end
     return name

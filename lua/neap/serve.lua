@@ -10,6 +10,7 @@
 --     end
 
 local attach = require "neap.attach"
+local clocks = require "neap.clocks"
 local feed = require "neap.feed"
 local guard = require "neap.guard"
 local ingest = require "neap.ingest"
@@ -113,6 +114,7 @@ local function furnish(here, opt, me, count)
     worker.on("stored", function(sensor) here.scorer:told(sensor) end)
     here.clock = task.every(2, function() here.scorer:tick() end)
     here.news = journal.news(here.journal, function(sensors, from, to) here.scorer:stored(sensors, from, to) end)
+    here.clocks = clocks.new(here.store)
     count_together(here)
     here.journal_stats = function() -- the main thread applies the journal and knows more of it
         local text = worker.ask(MAIN, "journal?", "", 0.5)

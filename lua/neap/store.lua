@@ -9,6 +9,8 @@
 --                               value, or with the values of several readings: 21.5 21.75@1000000 22, where 1000000 us lie between the
 --                               first two, and as many before the third (host/chunk.h)
 --     neap:{SENSOR}:synthetic   the same for made-up readings, so that they never mix with real ones
+--     neap:{SENSOR}:quarantine  the same for readings whose device's clock is not believed, where the spec wants them kept apart (neap.ingest)
+--     neap:clocks               hash: what the last unbelievable time of a sensor was, JSON
 --     neap:{SENSOR}:status      what the scorer last said, JSON        neap:{SENSOR}:model   the live model's file, JSON
 --     neap:{SENSOR}:watch       the scorer's position and state, for a restart
 --     neap:{SENSOR}:rollup      how far minutes, hours and days are computed (hash); behind it :dirty (set of buckets to be computed
@@ -21,6 +23,7 @@
 -- history is sorted when it is read; of readings with equal event times the one that arrived last counts.
 
 local decode = require "neap.decode"
+local json = require "neap.json"
 local task = require "neap.task"
 
 local store = {}
@@ -30,14 +33,15 @@ Store.__index = Store
 
 local READINGS_PER_ENTRY <const> = 128
 local AT_A_STRETCH <const> = 500 -- readings taken out of their entries before others have their turn
-local SENSORS_KEY <const> = "neap:sensors"
+local SENSORS_KEY <const>, CLOCKS_KEY <const> = "neap:sensors", "neap:clocks"
 local VISIBLE_S <const> = 0.2 -- so long an accepted batch may wait for Redis after it is on disk
 local USUAL <const> = {visible = VISIBLE_S}
 
 local function key(sensor, what) return "neap:{" .. sensor .. "}:" .. what end
 
---- The stream's name for a source of readings, "real" or "synthetic".
-local function stream_key(sensor, source) return key(sensor, source == "synthetic" and "synthetic" or "readings") end
+--- The stream's name for a source of readings: "real" (or nil), "synthetic", "quarantine".
+local STREAMS <const> = {real = "readings", synthetic = "synthetic", quarantine = "quarantine"}
+local function stream_key(sensor, source) return key(sensor, STREAMS[source or "real"]) end
 
 --- Names for neap.rollup_store: of the readings, and of the keys of a sensor's rollups.
 function store.readings_key(sensor) return stream_key(sensor) end
@@ -47,7 +51,8 @@ function store.rollup_key(sensor, ...) return key(sensor, table.concat({"rollup"
 ---@param opts? {specs?: neap.Specs, most_sensors?: integer}
 function store.new(redis, opts)
     opts = opts or {}
-    return setmetatable({redis = redis, specs = opts.specs, most_sensors = opts.most_sensors or 10000, known = {}, known_count = 0},
+    return setmetatable({redis = redis, specs = opts.specs, most_sensors = opts.most_sensors or 10000, known = {}, known_count = 0,
+        let_in = {}, let_in_count = 0, floors = {}, newest = {}},
         Store)
 end
 
@@ -57,7 +62,7 @@ end
 ---@return table<string, string>
 function store.journal_keys()
     return {
-        stream_prefix = "neap:{", stream_suffix = "}:readings", synthetic_suffix = "}:synthetic", sensors_key = SENSORS_KEY,
+        stream_prefix = "neap:{", stream_suffix = "}:readings", synthetic_suffix = "}:synthetic", quarantine_suffix = "}:quarantine", sensors_key = SENSORS_KEY,
         state_key = "neap:journal", dead_key = "neap:dead", once_prefix = "neap:once:",
         position_suffix = "}:journal", dead_suffix = "}:dead", once_suffix = "}:once:", -- the same on a Cluster, of each sensor
     }
@@ -71,17 +76,26 @@ function Store:load_sensors()
     self.known, self.known_count = {}, 0
     for _, name in ipairs(names) do
         self.known[name], self.known_count = true, self.known_count + 1
+        self:arrived(name)
     end
     return names
 end
 
---- May this sensor be stored? Sensors register themselves, up to a cap; those of the spec file always may.
+--- A sensor that was let in is known now.
+function Store:arrived(name)
+    if self.let_in[name] then self.let_in[name], self.let_in_count = nil, self.let_in_count - 1 end
+end
+
+--- May this sensor be stored? Sensors register themselves, up to a cap, and count from when they are let in; those of the spec file always may.
 ---@param name string
 ---@return boolean may
 ---@return string? why
 function Store:admit(name)
-    if self.known[name] or self.known_count < self.most_sensors or (self.specs and self.specs:has(name)) then return true end
-    return false, ("there are %d sensors already, which is the cap (--most-sensors)"):format(self.known_count)
+    if self.known[name] or self.let_in[name] or (self.specs and self.specs:has(name)) then return true end
+    local count = self.known_count + self.let_in_count
+    if count >= self.most_sensors then return false, ("there are %d sensors already, which is the cap (--most-sensors)"):format(count) end
+    self.let_in[name], self.let_in_count = true, self.let_in_count + 1
+    return true
 end
 
 --- All sensors, sorted by name.
@@ -116,18 +130,25 @@ function Store:use_journal(journal) self.journal = journal end
 --- These sensors have readings now.
 local function register(self, order)
     for _, sensor in ipairs(order) do
-        if not self.known[sensor] then self.known[sensor], self.known_count = true, self.known_count + 1 end
+        if not self.known[sensor] then
+            self.known[sensor], self.known_count = true, self.known_count + 1
+            self:arrived(sensor)
+        end
     end
 end
 
 --- Store a judged batch; returns when it is safe, so that 2xx can mean so: with a journal when it is on disk there, and normally
 --- in Redis too; without one when Redis has answered every command.
 ---@param taken neap.ingest.Taken
----@param source? "real"|"synthetic"
+---@param source? "real"|"synthetic"|"quarantine"
 ---@param once? string idempotency key (with a journal)
 ---@return boolean applied can be read now
 ---@return integer? position in the journal
 function Store:append(taken, source, once)
+    if taken.aside then -- first: a batch whose rest then fails is sent again, and those here would only replace themselves
+        self:append(taken.aside, "quarantine", once and once .. " quarantine")
+        if #taken.order == 0 then return true end
+    end
     if self.journal then
         local position, applied
         local opts = (source or once) and {source = source, key = once, visible = VISIBLE_S} or USUAL
@@ -232,35 +253,6 @@ local function reversed(list)
     return list
 end
 
----@class neap.store.Query
----@field last? integer only the newest so many
----@field from_us? integer
----@field to_us? integer
----@field source? "real"|"synthetic"
-
---- A sensor's readings in order of event time, without duplicates.
----@param sensor string
----@param query? neap.store.Query
----@return integer[] times microseconds
----@return number[] values
-function Store:history(sensor, query)
-    query = query or {}
-    local last, edges = query.last, query.from_us or query.to_us
-    -- Some more entries than asked for, because arrival is not quite the order of events.
-    local most = last and not edges and last + math.min(1000, last // 4) + 16 or nil
-    local columns = self.redis:columns(stream_key(sensor, query.source), "-", "+", {max = most, unique = true})
-    local times, values = columns.time:totable(), columns.value:totable()
-
-    local first, final = 1, #times
-    while query.from_us and first <= final and times[first] < query.from_us do first = first + 1 end
-    while query.to_us and final >= first and times[final] > query.to_us do final = final - 1 end
-    if last and final - first + 1 > last then first = final - last + 1 end
-    if first > 1 or final < #times then
-        times, values = table.move(times, first, final, 1, {}), table.move(values, first, final, 1, {})
-    end
-    return times, values
-end
-
 --- What arrived after the entry `id` ("0" for everything), in order of arrival, at most `count` entries; and the last ID seen.
 ---@param sensor string
 ---@param id string
@@ -322,40 +314,42 @@ function Store:id_before_last(sensor)
     return entries[2] and entries[2][1] or "0-0"
 end
 
---- The newest reading by event time (which is not always the last to arrive), or nil.
----@return integer? time_us
----@return number? value
-function Store:latest(sensor, source)
-    local times, values = self:history(sensor, {last = 64, source = source})
-    return times[#times], values[#values]
-end
-
---- The newest entry and verdict of many sensors in one round trip: {mark, time_us, value} each; another mark means that something has changed.
----@param names string[]
----@param most integer
----@return table[]
-function Store:pulse(names, most)
-    local n, pulses = math.min(#names, most), {}
-    if n == 0 then return pulses end
-    local replies = self.redis:pipeline(function(p)
-        for i = 1, n do
-            p:raw("XREVRANGE", stream_key(names[i]), "+", "-", "COUNT", 1)
-            p:call("GET", key(names[i], "status"))
-        end
-    end)
-    for i = 1, n do
-        local entry, status = (replies[2 * i - 1] or {})[1], replies[2 * i] or ""
-        local times, values = flatten {entry}
-        pulses[i] = {mark = (entry and entry[1] or "") .. status, time_us = times[#times], value = values[#values]}
-    end
-    return pulses
-end
-
 --- How many entries a sensor's stream has (readings that arrived together share one).
 function Store:entries(sensor, source) return self.redis:xlen(stream_key(sensor, source)) end
 
 --- Whether there is anything at all.
 function Store:has(sensor, source) return self:entries(sensor, source) > 0 end
+
+require("neap.newest")(Store, stream_key, key) -- history, latest, pulse
+
+-- ---- devices' clocks ----
+
+--- Remember a time that was not believed: its verdict and, if there was one, how far it was from ours.
+---@param name string
+---@param of {skew_us?: integer, verdict: string}
+---@param now number seconds since 1970
+function Store:note_clock(name, of, now)
+    self.redis:call("HSET", CLOCKS_KEY, name, json.encode {skew = of.skew_us and of.skew_us / 1e6, verdict = of.verdict, at = now})
+end
+
+--- What note_clock() has of every sensor: {skew = seconds, ahead of ours above 0, verdict, at}.
+---@return table<string, table>
+function Store:clocks()
+    local out, flat = {}, self.redis:raw("HGETALL", CLOCKS_KEY)
+    for i = 1, #flat, 2 do out[flat[i]] = json.decode(flat[i + 1]) end
+    return out
+end
+
+--- The same of one sensor, and how long before (below 0) or after its arrival the newest reading of the last entry was.
+---@return table? unbelieved
+---@return number? skew seconds
+function Store:clock(name)
+    local text = self.redis:call("HGET", CLOCKS_KEY, name)
+    local entry = self.redis:raw("XREVRANGE", stream_key(name), "+", "-", "COUNT", 1)[1]
+    local times = entry and flatten {entry} or {}
+    local skew = #times > 0 and math.max(table.unpack(times)) / 1e6 - tonumber(entry[1]:match "^%d+") / 1e3 or nil
+    return text and json.decode(text), skew
+end
 
 -- ---- small things kept beside a sensor's readings ----
 
@@ -366,8 +360,9 @@ function Store:get(sensor, what) return self.redis:call("GET", key(sensor, what)
 --- Everything about a sensor is gone after this, but for its place in the journal on a Cluster: without it, what the journal still keeps of the
 --- sensor would be applied again.
 function Store:forget(sensor)
-    self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "status"), key(sensor, "model"),
-        key(sensor, "watch"))
+    self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "quarantine"), key(sensor, "status"),
+        key(sensor, "model"), key(sensor, "watch"))
+    self.redis:call("HDEL", CLOCKS_KEY, sensor)
     for _, name in ipairs(require("neap.rollup_store").keys(self, sensor)) do self.redis:call("DEL", name) end
     self.redis:call("SREM", SENSORS_KEY, sensor)
     if self.known[sensor] then self.known[sensor], self.known_count = nil, self.known_count - 1 end

@@ -97,6 +97,7 @@ static void host_start(host *h, bool applier) {
                            .stream_prefix = "neap:{",
                            .stream_suffix = "}:readings",
                            .synthetic_suffix = "}:synthetic",
+                           .quarantine_suffix = "}:quarantine",
                            .position_suffix = "}:journal",
                            .dead_suffix = "}:dead",
                            .once_suffix = "}:once:",

@@ -214,10 +214,10 @@ static void test_record(void) {
                        "\"},{\"sensor_name\":\"b\",\"sensor_output\":3}]";
     neap_buf out = {0};
     CHECK(neap_readings_json(&b, body, strlen(body), NULL) == 0);
-    neap_record_opts o = {.key = "k", .key_len = 1, .synthetic = true};
+    neap_record_opts o = {.key = "k", .key_len = 1, .source = NEAP_SYNTHETIC};
     CHECK(neap_record_write(&out, &b, &o, 1000) == 3);
     neap_record r;
-    CHECK(neap_record_open(&r, out.data, out.len) == 0 && r.count == 3 && r.key_len == 1 && r.synthetic);
+    CHECK(neap_record_open(&r, out.data, out.len) == 0 && r.count == 3 && r.key_len == 1 && r.source == NEAP_SYNTHETIC);
     static const char *const want[] = {"a 7000000 1.50", "a 1000 2", "b 1001 3"};
     int n = 0;
     for (char text[64]; neap_record_next(&r); n++) {

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (neap_record_open(&r, copy, size) == 0) {
         neap_buf out = {0};
         neap_record_writer w;
-        neap_record_opts o = {.key = r.key, .key_len = r.key_len, .synthetic = r.synthetic};
+        neap_record_opts o = {.key = r.key, .key_len = r.key_len, .source = r.source};
         if (neap_record_begin(&w, &out, &o) == 0) {
             neap_record first = r;
             while (neap_record_next(&r)) (void)neap_record_add(&w, r.name, r.name_len, r.time_us, r.text, r.text_len);
