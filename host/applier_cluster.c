@@ -94,10 +94,10 @@ static int put_part(neap_applier *a, const part *p, uint64_t from, uint64_t to) 
     snprintf(field, sizeof field, "%s%s", a->id, of[p->source]);
     expected(a, p, from, want);
     snprintf(next, sizeof next, "%s %llu", a->uuid, (unsigned long long)to);
-    return neap_resp_begin(w, 3 + 3 + 7 + p->args.n) || put_text(w, "EVALSHA") || put_text(w, a->sha) || neap_resp_int(w, 3) ||
+    return neap_resp_begin(w, 3 + 3 + 8 + p->args.n) || put_text(w, "EVALSHA") || put_text(w, a->sha) || neap_resp_int(w, 3) ||
                    put_key(a, p, a->position_suffix) || put_key(a, p, a->dead_suffix) || put_key(a, p, a->suffix[p->source]) || put_text(w, field) ||
                    put_text(w, a->uuid) || put_text(w, want) || put_text(w, next) || put_key(a, p, a->once_suffix) || neap_resp_int(w, a->once_s) ||
-                   neap_resp_int(w, (int64_t)a->keep) || buf_add(w, p->args.text.data, p->args.text.len)
+                   neap_resp_int(w, (int64_t)a->keep) || neap_resp_int(w, a->step.built_ms) || buf_add(w, p->args.text.data, p->args.text.len)
                ? NEAP_ERR_MEMORY
                : 0;
 }

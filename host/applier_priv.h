@@ -30,6 +30,8 @@ enum {
     APPLIER_TURN_MS = 4, /* between two turns at least: a step has costs of its own */
     APPLIER_POSITION_TEXT = (APPLIER_LANES + 1) * 21,
     APPLIER_DURABLE_MAX = 4096,
+    APPLIER_LATE_MS =
+        1000, /* an entry that came so long ago gets the time of its arrival for an ID, not that of now; it holds what came within as much */
     APPLIER_TICK_MS = 500
 };
 
@@ -60,6 +62,7 @@ typedef struct piece_block { /* they are made by the thousand, and reused */
 
 typedef struct entry { /* a stream entry in the making: one field, readings as chunk.h has them */
     int64_t first_us;
+    int64_t late_ms; /* when it came, milliseconds since 1970; 0: just now */
     piece *first;
     uint32_t next; /* of its group, place in step->entries + 1; 0: the last */
 } entry;
@@ -69,6 +72,7 @@ typedef struct group { /* the readings of one stream in a unit */
     uint32_t count, first;
     uint32_t entry; /* the one that is being written, as in entry.next: 0 none; what follows is about it */
     uint32_t len;
+    int64_t late_ms;
     piece *piece; /* its last */
     neap_chunk chunk;
 } group;
@@ -111,6 +115,7 @@ typedef struct step { /* the builder's memory, reused */
     size_t keyc;
     uint32_t *part_of; /* on a cluster: place -> index in parts, 1-based */
     size_t part_of_cap;
+    int64_t built_ms;         /* when it was begun, milliseconds since 1970 */
     size_t readings, entered; /* entered: in so many entries */
     char block_op;            /* of the run of entries that is open, 0: none; where its count stands in args, and the count */
     uint32_t block_count;

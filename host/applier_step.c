@@ -3,6 +3,7 @@
 #include "host/applier_priv.h"
 #include "host/err.h"
 #include <stdlib.h>
+#include <time.h>
 
 bool applier_grow(void **p, size_t *cap, size_t need, size_t size) {
     if (need <= *cap) return true;
@@ -57,7 +58,7 @@ static void close_block(step *s) {
     memcpy(s->out->text.data + s->block_at, text, 8);
 }
 
-/* Entries follow, trimmed or not: opens a run of them, or goes on with the one that is open. */
+/* Entries follow, trimmed or not, with an ID or without: opens a run of them, or goes on with the one that is open. */
 static int open_block(step *s, char op) {
     if (s->block_op == op) return 0;
     close_block(s);
@@ -75,7 +76,10 @@ static int put_entry(neap_applier *a, stream *st, const entry *e) {
     buf_clear(&s->chunk);
     for (const piece *p = e->first; p; p = p->next)
         if (buf_add(&s->chunk, p->text, p->len)) return NEAP_ERR_MEMORY;
-    int err = open_block(s, trim ? 'E' : 'e') || arg_int(s, e->first_us) || arg(s, s->chunk.data, s->chunk.len);
+    char id[32] = "";
+    if (e->late_ms) snprintf(id, sizeof id, "%lld-*", (long long)e->late_ms);
+    int err = open_block(s, "eElL"[(*id ? 2 : 0) + trim]) || (*id && arg(s, id, strlen(id))) || arg_int(s, e->first_us) ||
+              arg(s, s->chunk.data, s->chunk.len);
     s->block_count++;
     s->entered++;
     return err;
@@ -173,7 +177,8 @@ static bool is_full(const collect *c) {
     const step *s = &c->a->step;
     size_t entries = 0;
     for (int i = 0; i < APPLIER_LANES; i++) entries += s->units[i].entry_count;
-    return c->readings >= APPLIER_STEP_READINGS || s->args.n + s->keyc + 5 * entries >= APPLIER_STEP_ARGS; /* key, time, text, and "r" with a name */
+    return c->readings >= APPLIER_STEP_READINGS ||
+           s->args.n + s->keyc + 6 * entries >= APPLIER_STEP_ARGS; /* key, ID, time, text, and "r" with a name */
 }
 
 static int take_record(void *ud, uint64_t end, const char *data, size_t n) {
@@ -213,14 +218,14 @@ static int put_wire(neap_applier *a) {
     step *s = &a->step;
     buf_clear(&s->wire);
     s->commands = 1;
-    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 7 + s->args.n) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
+    int err = neap_resp_begin(&s->wire, 3 + 3 + s->keyc + 8 + s->args.n) || neap_resp_str(&s->wire, "EVALSHA", 7) ||
               neap_resp_str(&s->wire, a->sha, 40) || neap_resp_int(&s->wire, (int64_t)s->keyc + 3) ||
               neap_resp_str(&s->wire, a->state_key, strlen(a->state_key)) || neap_resp_str(&s->wire, a->dead_key, strlen(a->dead_key)) ||
               neap_resp_str(&s->wire, a->sensors_key, strlen(a->sensors_key)) || buf_add(&s->wire, s->keys.data, s->keys.len) ||
               neap_resp_str(&s->wire, a->uuid, 36) || neap_resp_str(&s->wire, a->store, 36) ||
               neap_resp_str(&s->wire, a->expected, strlen(a->expected)) || neap_resp_str(&s->wire, s->next_text, strlen(s->next_text)) ||
               neap_resp_str(&s->wire, a->once_prefix, strlen(a->once_prefix)) || neap_resp_int(&s->wire, a->once_s) ||
-              neap_resp_int(&s->wire, (int64_t)a->keep) || put_head(s, &s->wire);
+              neap_resp_int(&s->wire, (int64_t)a->keep) || neap_resp_int(&s->wire, s->built_ms) || put_head(s, &s->wire);
     return err ? NEAP_ERR_MEMORY : 0;
 }
 
@@ -247,6 +252,9 @@ int applier_build(neap_applier *a, uint32_t lanes, uint64_t *to, uint64_t *damag
     s->args.n = s->names.n = s->part_count = s->keyc = s->readings = s->entered = 0;
     s->lanes = lanes;
     for (int i = 0; i < APPLIER_LANES; i++) c.readings += s->units[i].readings;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    s->built_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
     int err = a->cluster ? applier_cluster_begin(a) : 0;
     while (!err && next - a->pos < APPLIER_STEP_BYTES && !is_full(&c)) {
         uint64_t skipped;

@@ -66,14 +66,15 @@ static int add_text(step *s, unit *u, group *g, const char *text, size_t n) {
 }
 
 /* The group's next entry, which begins with a reading of this time. */
-static int begin_entry(unit *u, group *g, int64_t first_us) {
+static int begin_entry(unit *u, group *g, int64_t first_us, int64_t late_ms) {
     if (!applier_grow((void **)&u->entries, &u->entry_cap, u->entry_count + 1, sizeof *u->entries)) return NEAP_ERR_MEMORY;
-    u->entries[u->entry_count++] = (entry){.first_us = first_us};
+    u->entries[u->entry_count++] = (entry){.first_us = first_us, .late_ms = late_ms};
     if (g->entry) u->entries[g->entry - 1].next = (uint32_t)u->entry_count;
     else g->first = (uint32_t)u->entry_count;
     g->entry = (uint32_t)u->entry_count;
     g->piece = NULL;
     g->len = 0;
+    g->late_ms = late_ms;
     g->chunk = (neap_chunk){.time_us = first_us};
     return 0;
 }
@@ -89,8 +90,10 @@ int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place) {
         u->groups[u->group_count++] = (group){.place = place};
     }
     group *g = &u->groups[st->group];
+    int64_t late_ms = r->arrival_us < (s->built_ms - APPLIER_LATE_MS) * 1000 ? r->arrival_us / 1000 : 0;
     bool full = g->chunk.count >= APPLIER_ENTRY_READINGS || g->len >= APPLIER_ENTRY_BYTES;
-    if ((!g->entry || full) && begin_entry(u, g, r->time_us)) return NEAP_ERR_MEMORY;
+    if (late_ms != g->late_ms) full |= !late_ms || !g->late_ms || late_ms - g->late_ms >= APPLIER_LATE_MS;
+    if ((!g->entry || full) && begin_entry(u, g, r->time_us, late_ms)) return NEAP_ERR_MEMORY;
     buf_clear(&s->chunk);
     if (neap_chunk_put(&g->chunk, &s->chunk, r->time_us, r->text, r->text_len) || add_text(s, u, g, s->chunk.data, s->chunk.len))
         return NEAP_ERR_MEMORY;

@@ -1,9 +1,9 @@
-/* record.c: see record.h. Little-endian, packed: head {version, source, key length, count}, key, runs {name length, count, name,
-   readings {time, text length, text}}. */
+/* record.c: see record.h. Little-endian, packed: head {version, source, key length, count, arrival}, key, runs {name length, count, name,
+   readings {time, text length, text}}. Version 1 had no arrival. */
 #include "host/record.h"
 #include "host/err.h"
 
-enum { VERSION = 1, HEAD = 8, RUN_HEAD = 4, RUN_MAX = 65535 };
+enum { VERSION = 2, HEAD = 16, OLD_HEAD = 8, RUN_HEAD = 4, RUN_MAX = 65535 };
 
 int neap_record_begin(neap_record_writer *w, neap_buf *out, const neap_record_opts *o) {
     size_t key_len = o && o->key ? o->key_len : 0;
@@ -12,6 +12,7 @@ int neap_record_begin(neap_record_writer *w, neap_buf *out, const neap_record_op
     char head[HEAD] = {VERSION, (char)(o ? o->source : NEAP_REAL)};
     uint16_t k = (uint16_t)key_len;
     memcpy(head + 2, &k, 2);
+    if (o) memcpy(head + 8, &o->arrival_us, 8);
     return buf_add(out, head, HEAD) || (key_len && buf_add(out, o->key, key_len)) ? NEAP_ERR_MEMORY : 0;
 }
 
@@ -72,14 +73,17 @@ long neap_record_write(neap_buf *out, const neap_readings *b, const neap_record_
 int neap_record_open(neap_record *r, const char *data, size_t n) {
     uint16_t key_len;
     *r = (neap_record){0};
-    if (n < HEAD || data[0] != VERSION || data[1] < 0 || data[1] >= NEAP_SOURCES) return NEAP_ERR_CORRUPT;
+    if (n < OLD_HEAD || data[0] < 1 || data[0] > VERSION || data[1] < 0 || data[1] >= NEAP_SOURCES) return NEAP_ERR_CORRUPT;
+    size_t head = data[0] == 1 ? OLD_HEAD : HEAD;
+    if (n < head) return NEAP_ERR_CORRUPT;
+    if (head == HEAD) memcpy(&r->arrival_us, data + 8, 8);
     memcpy(&key_len, data + 2, 2);
     memcpy(&r->count, data + 4, 4);
-    if (n < HEAD + (size_t)key_len) return NEAP_ERR_CORRUPT;
+    if (n < head + (size_t)key_len) return NEAP_ERR_CORRUPT;
     r->source = (enum neap_source)data[1];
-    r->key = data + HEAD;
+    r->key = data + head;
     r->key_len = key_len;
-    r->p = data + HEAD + key_len;
+    r->p = data + head + key_len;
     r->end = data + n;
     return 0;
 }

@@ -14,6 +14,7 @@ typedef struct neap_record_opts {
     const char *key; /* idempotency key: a batch with one that was applied before is not applied again; NULL: none */
     size_t key_len;
     enum neap_source source;
+    int64_t arrival_us; /* when it came, microseconds since 1970; 0: not known */
 } neap_record_opts;
 
 /* Appends the batch's readings (without the refused ones) to out. Untimed readings get stamp_us, stamp_us + 1, .. in their order.
@@ -36,6 +37,7 @@ typedef struct neap_record {
     const char *key;
     size_t key_len;
     enum neap_source source;
+    int64_t arrival_us;
     uint32_t count;
     /* the reading that neap_record_next moved to */
     const char *name, *text;

@@ -151,9 +151,10 @@ describe("a reading that was answered with 2xx", function()
     it("is there once after the same kills in a flood of so many sensors that they take turns", function() in_a_flood(6000) end)
 
     it("is acknowledged from the journal while Redis is frozen or full, and there afterwards", function()
-        local number = 0
+        local number, sent = 0, {}
         local function post()
             number = number + 1
+            sent[number] = neap.clock() * 1000
             local before = task.now()
             local answer = http.request {method = "POST", url = url .. "/receive", body = ('[{"sensor_name":"t","sensor_output":%d}]'):format(number)}
             assert.equal(200, answer.status)
@@ -169,6 +170,8 @@ describe("a reading that was answered with 2xx", function()
             local text = process.run {"redis-cli", "--json", "-s", dir .. "/data/redis/redis.sock", "xrange", "neap:{t}:readings", "-", "+"}
             local n = 0
             for _, entry in ipairs(json.decode(text)) do
+                local after = tonumber(entry[1]:match "^%d+") - sent[n + 1]
+                assert.is_true(after > -1100 and after < 2100, ("an entry's ID is when it came, to a second or two: not %.0f ms after"):format(after))
                 for _, value in ipairs(values_of(entry[2])) do
                     n = n + 1
                     assert.equal(n, value, "in order, each once")

@@ -181,7 +181,8 @@ static int journal_m_append(lua_State *L) {
     neap_readings *b = decode_check_batch(L, 2);
     append_opts o = read_options(L, 3);
     buf_clear(&u->scratch);
-    long n = neap_record_write(&u->scratch, b, &o.record, neap_journal_stamp(u->j, (uint32_t)b->count + 1));
+    o.record.arrival_us = neap_journal_stamp(u->j, (uint32_t)b->count + 1);
+    long n = neap_record_write(&u->scratch, b, &o.record, o.record.arrival_us);
     if (n < 0) return err_code(L, (int)n, "journal.append");
     if (n == 0) return 0;
     return append_scratch(L, u, &o);
@@ -214,6 +215,7 @@ static int journal_m_append_pairs(lua_State *L) {
     neap_record_writer w;
     lua_settop(L, 4);
     buf_clear(&u->scratch);
+    if (o.record.source != NEAP_SYNTHETIC) o.record.arrival_us = neap_journal_stamp(u->j, 1);
     int err = neap_record_begin(&w, &u->scratch, &o.record);
     for (lua_Integer i = 1; !err && lua_rawgeti(L, 2, i) != LUA_TNIL; i++) {
         size_t n;

@@ -150,11 +150,13 @@ __attribute__((unused)) static bool released(host *h) {
     return n == 1 && logs[0].end - logs[0].first < 8192;
 }
 
+static int64_t arrival_us; /* of the records that are appended */
+
 /* Appends one record of `n` readings numbered from `from`: reading i belongs to sensor i % sensors, its time and value are i. */
 static void append(host *h, int from, int n, const char *key) {
     neap_buf b = {0};
     neap_record_writer w;
-    neap_record_opts o = {.key = key, .key_len = key ? strlen(key) : 0};
+    neap_record_opts o = {.key = key, .key_len = key ? strlen(key) : 0, .arrival_us = arrival_us};
     neap_record_begin(&w, &b, &o);
     for (int i = from; i < from + n; i++) {
         char name[16], text[16];

@@ -115,6 +115,59 @@ static void test_full_and_frozen(void) {
     wipe();
 }
 
+static long long last_id_ms(void) {
+    redisReply *r = redisCommand(cli, "XREVRANGE neap:{s0}:readings + - COUNT 1");
+    long long ms = r && r->type == REDIS_REPLY_ARRAY && r->elements ? atoll(r->element[0]->element[0]->str) : -1;
+    if (r) freeReplyObject(r);
+    return ms;
+}
+
+/* What waited gets the time of its arrival for an ID, as far as the stream's order and Redis' clock let it. */
+static void test_arrival(void) {
+    host h;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t now = t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+    struct {
+        int64_t arrived, id; /* id 0: that of now */
+    } in[] = {{now - 600000, now - 600000},
+              {now - 500000, now - 500000},
+              {now - 499000, now - 499000},
+              {now - 550000, 0},
+              {now - 10000, 0},
+              {0, 0},
+              {now + 900000, 0}};
+    server_start("yes", "everysec");
+    host_start(&h, true);
+    for (int i = 0; i < 7; i++) {
+        if (i == 5) ask("DEL neap:{s0}:readings");
+        arrival_us = in[i].arrived * 1000;
+        append(&h, i * 7, 7, i == 1 ? "with a key" : NULL);
+        CHECK(until(&h, all_applied));
+        long long ms = last_id_ms();
+        CHECK(in[i].id ? ms == in[i].id : ms >= now && ms < now + 100000, "%d: %lld, now %lld", i, ms, (long long)now);
+    }
+    host_stop(&h);
+    ask("DEL neap:{s0}:readings");
+    host_start(&h, false); /* what is applied in one step is an entry for each second in which it came */
+    for (int i = 0; i < 6; i++) {
+        arrival_us = (now - 60000 + i * 300) * 1000;
+        append(&h, 49 + i * 7, 7, NULL);
+        until(&h, all_acked);
+    }
+    host_stop(&h);
+    host_start(&h, true);
+    wanted_acks = 0;
+    CHECK(until(&h, all_applied));
+    CHECK(ask("XLEN neap:{s0}:readings") == 2 && last_id_ms() == now - 60000 + 1200, "%lld entries, %lld",
+          ask("XLEN neap:{s0}:readings"), last_id_ms() - now);
+    arrival_us = 0;
+    CHECK(status_of(&h).dead == 0);
+    host_stop(&h);
+    server_kill();
+    wipe();
+}
+
 /* A user who may write streams but not the set of sensors: nothing is written before the set has the sensor's name, or it would never get there. */
 static void test_not_allowed(void) {
     host h;
@@ -246,6 +299,7 @@ int main(void) {
     test_one_step();
     test_full_and_frozen();
     test_not_allowed();
+    test_arrival();
     test_killed();
     test_replay();
     fixture_end();
