@@ -3,6 +3,7 @@
 ---
 ---     build/address,undefined/neap spec/fuzz/routes.lua 1000000 [SEED]      -- `make soak`; spec/fuzz_routes_spec.lua has a short form
 local api = require "neap.api"
+local clocks = require "neap.clocks"
 local helper = require "spec.helper"
 local http = require "neap.http"
 local ingest = require "neap.ingest"
@@ -17,6 +18,8 @@ sensor "oven" { unit = "°C", minimum = 0, maximum = 300 }
 sensor "scaled" { scale = 0.1, offset = -40, minimum = -40, maximum = 85 }
 sensor "strict" { clock = "reject" }
 sensor "trusting" { clock = "trust" }
+sensor "apart" { clock = "quarantine" }
+sensor "huge" { scale = 1e300 }
 ]]
 
 local ROUTES <const> = {
@@ -41,7 +44,7 @@ local WORDS <const> = {
     '"', "{", "}", "[", "]", ",", ":", "=", " ", "\n", "\r", "\t", "\0", "\\", "\\u", "\\ud800", "\\u0000", "1e999", "-1e999", "-0", "NaN", "nan", "inf",
     "null", "true", "9223372036854775807", "-9223372036854775808", "18446744073709551615u", "0.1", "i", "u", '""', "#", "\xff", "\xc3\x28", "\u{10ffff}",
     "1700000000000000000", "253402300800", "-1", "PUTVAL ", "/", "..", "sensor_name", "sensor_output", "time", "ts", "values", "oven", "scaled", "strict",
-    "trusting", "<script>", "%s%n", "{oven}",
+    "trusting", "apart", "huge", "1.7e308", ":nan", "<script>", "%s%n", "{oven}",
     ("a"):rep(300), ("["):rep(200), ('{"a":'):rep(40),
 }
 local HEADERS <const> = {
@@ -49,7 +52,8 @@ local HEADERS <const> = {
     {["Idempotency-Key"] = "one"}, {["Idempotency-Key"] = ("k"):rep(300)}, {["Content-Encoding"] = "gzip"}, {["Content-Encoding"] = "deflate"},
     {["Content-Encoding"] = "br"}, {Authorization = "Token x"},
 }
-local QUERIES <const> = {"", "", "", "?precision=s", "?precision=", "?precision=zz", "?partial=204", "?db=d&p=x", "?org=o&bucket=b&precision=ms"}
+local QUERIES <const> = {"", "", "", "?precision=s", "?precision=", "?precision=zz", "?partial=204", "?db=d&p=x",
+    "?org=o&bucket=b&precision=ms", "?device=d", "?device=%01"?device=%01&precision=s"}precision=s"}
 
 --- Seeded numbers of our own, so that a run can be repeated on any machine: splitmix64.
 local function random_from(seed)
@@ -99,6 +103,7 @@ local function surroundings(dir)
     -- Redis' part in taking readings is to be told of new sensors.
     here.redis = setmetatable({}, {__index = function() return function() return {} end end})
     here.store = store.new(here.redis, {specs = specs, most_sensors = 300})
+    here.clocks = clocks.new(here.store)
     local ready, taken = ingest.limits(specs), 0
     here.context = {specs = specs, limits = ready, whole = true, stamp = function() return here.journal:stamp() end,
         admit = function(name) return here.store:admit(name) end}
