@@ -53,7 +53,7 @@ local HEADERS <const> = {
     {["Content-Encoding"] = "br"}, {Authorization = "Token x"},
 }
 local QUERIES <const> = {"", "", "", "?precision=s", "?precision=", "?precision=zz", "?partial=204", "?db=d&p=x",
-    "?org=o&bucket=b&precision=ms", "?device=d", "?device=%01"?device=%01&precision=s"}precision=s"}
+    "?org=o&bucket=b&precision=ms", "?device=d", "?device=%01&precision=s"}
 
 --- Seeded numbers of our own, so that a run can be repeated on any machine: splitmix64.
 local function random_from(seed)
