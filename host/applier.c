@@ -231,11 +231,11 @@ void applier_pump(neap_applier *a) {
 
 /* ---- the stored position ------------------------------------------------------------------------------------------------ */
 
-/* Can the log be read from each lane's position on? */
-static int check_position(neap_applier *a, const positions *at) {
+/* Can the log, which goes up to `end`, be read from each lane's position on? */
+static int check_position(neap_applier *a, const positions *at, uint64_t end) {
     int err = 0;
     for (int i = 0; !err && i < APPLIER_LANES; i++)
-        if (i == 0 || at->lane[i] != at->lane[i - 1]) err = neap_journal_check(a->j, a->uuid, at->lane[i]);
+        if (at->lane[i] <= end && (i == 0 || at->lane[i] != at->lane[i - 1])) err = neap_journal_check(a->j, a->uuid, at->lane[i]);
     return err;
 }
 
@@ -269,22 +269,28 @@ static void on_position(void *ud, int status, neap_reply *r) {
     bool odd = stored && (r->len >= sizeof text || !applier_position_read(&at, text));
     neap_reply_free(r);
     bool lost = !stored && logs[i].first > 0 && logs[i].first != logs[i].end;
-    if (applier_most(&at) > logs[i].end && logs[i].loose && !logs[i].own) { /* Redis' disk was ahead of this one: so much is not left to apply */
+    bool ahead = applier_most(&at) > logs[i].end && !logs[i].own;
+    if (ahead) { /* so much is not left to apply. A lane that is ahead of the log stays where it is: somebody may have the rest */
         applier_say(a, a->status.state,
-                    "a power cut took the end of the journal %s, which did not wait for the disk: Redis has it up to %llu, it ends at %llu", a->uuid,
-                    (unsigned long long)applier_most(&at), (unsigned long long)logs[i].end);
-        for (int k = 0; k < APPLIER_LANES; k++)
-            if (at.lane[k] > logs[i].end) at.lane[k] = logs[i].end;
+                    logs[i].loose
+                        ? "a power cut took the end of the journal %s, which did not wait for the disk: Redis has it up to %llu, it ends at %llu"
+                        : "the journal %s is an old copy, or its end was damaged: Redis has it up to %llu, it ends at %llu. What Redis has "
+                          "stays, and nothing of it is applied again",
+                    a->uuid, (unsigned long long)applier_most(&at), (unsigned long long)logs[i].end);
+        if (applier_least(&at) >= logs[i].end) applier_position_all(&at, logs[i].end);
     }
-    if (odd || applier_most(&at) > logs[i].end || applier_least(&at) < logs[i].first || lost) {
-        applier_say(a, NEAP_APPLIER_STOPPED,
-                    "Redis has position %.40s of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until "
-                    "that is put right",
-                    lost ? "nothing" : text, a->uuid, (unsigned long long)logs[i].first, (unsigned long long)logs[i].end);
+    if (odd || (!ahead && applier_most(&at) > logs[i].end) || applier_least(&at) < logs[i].first || lost) {
+        bool before = lost || applier_least(&at) < logs[i].first;
+        applier_say(
+            a, NEAP_APPLIER_STOPPED,
+            "Redis has position %.40s of the journal %s, which holds %llu to %llu: one of them is an old copy. Nothing is applied until that is "
+            "put right. To go on with what the journal holds: redis-cli HSET %s %s %llu",
+            lost ? "nothing" : text, a->uuid, (unsigned long long)logs[i].first, (unsigned long long)logs[i].end, a->state_key, a->uuid,
+            (unsigned long long)(before ? logs[i].first : logs[i].end));
         applier_later(a);
         return;
     }
-    int err = check_position(a, &at);
+    int err = check_position(a, &at, logs[i].end);
     if (err) {
         bool across = err == NEAP_ERR_CORRUPT;
         applier_say(

@@ -48,7 +48,7 @@ void neap_applier_stop(neap_applier *a);
 typedef struct neap_applier_status {
     enum neap_applier_state state;
     enum neap_applier_class durability;
-    char text[240]; /* why it is not RUNNING, or "" */
+    char text[480]; /* why it is not RUNNING, or "" */
     uint64_t steps, readings, duplicates, dead, rewinds, replays, damaged_bytes;
     uint64_t behind; /* bytes in the journal that are not applied yet */
     char store[37];  /* the store's UUID, or "" */

@@ -236,14 +236,7 @@ bool applier_pick_log(neap_applier *a) {
 
 static void release_first(neap_applier *a) {
     applied *e = &a->applied[a->applied_first];
-    neap_journal_log logs[64];
-    size_t n = neap_journal_logs(a->j, logs, 64);
-    neap_journal_release(a->j, e->uuid, e->to);
-    for (size_t i = 0; i < n && i < 64; i++) /* an older log is gone now as a whole, and its position with it */
-        if (!logs[i].own && logs[i].end == e->to && strcmp(logs[i].uuid, e->uuid) == 0) {
-            const char *argv[] = {"HDEL", a->state_key, e->uuid};
-            neap_redis_command(a->redis, 3, argv, NULL, 0, NULL, NULL);
-        }
+    neap_journal_release(a->j, e->uuid, e->to); /* the position stays in Redis: a copy of the log may turn up */
     a->applied_first = (a->applied_first + 1) % APPLIER_DURABLE_MAX;
     a->applied_count--;
 }

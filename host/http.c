@@ -116,6 +116,8 @@ void neap_http_swap(neap_http *s, const neap_http_app *app) { s->c.app = *app; }
 int neap_http_port(const neap_http *s) { return s->port; }
 int neap_http_listen_fd(const neap_http *s) { return s->listen_fd; }
 
+uint64_t neap_http_answers(const neap_http *s, int status) { return status >= 100 && status < 600 ? s->answers[status - 100] : 0; }
+
 void neap_http_get_stats(const neap_http *s, neap_http_stats *out) {
     *out = s->st;
     out->open = s->nconn;
@@ -141,8 +143,7 @@ static void on_drain_timer(uv_timer_t *t) {
     neap_http *s = t->data;
     uint64_t now = http_now(s);
     for (http_conn *k = s->conns; k; k = k->next)
-        if ((k->phase == HTTP_IDLE && k->since + DRAIN_IDLE_MS <= now) || (k->phase == HTTP_HEAD && !k->used && k->since + DRAIN_IDLE_MS <= now))
-            http_cut(k, 0);
+        if (k->phase <= HTTP_HEAD && k->since + DRAIN_IDLE_MS <= now) http_cut(k, 0); /* whose head is not complete is owed no answer */
     if (!s->nconn || now >= s->drain_until) {
         s->draining = 2;
         drained(s);
@@ -241,6 +242,7 @@ static struct MHD_Daemon *start_daemon(neap_http *s) {
     if (s->tls) {
         more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)s->c.tls_cert};
         more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)s->c.tls_key};
+        more[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1"}; /* RFC 8996 */
     }
     if (sigpipe_ignored()) more[n++] = (struct MHD_OptionItem){MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL};
     more[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
@@ -280,7 +282,7 @@ int neap_http_open(uv_loop_t *loop, const neap_http_config *c, neap_http **out, 
     defaults(&s->c);
     if (getrandom(&salt, sizeof salt, GRND_NONBLOCK) < 0) salt = (uint32_t)(uintptr_t)s;
     s->next_id = (uint64_t)(salt & 0xffffff) << 40;
-    if (s->tls && (!s->c.tls_cert || !s->c.tls_key))
+    if ((c->tls_cert || c->tls_key) && !(s->c.tls_cert && s->c.tls_key && *s->c.tls_cert && *s->c.tls_key))
         return failed(s, NEAP_ERR_INVALID, "TLS needs a certificate and its key, both as PEM", err, errlen);
     int lazy = 0;
     http_selftest(&s->layout, &lazy, &s->filter);

@@ -74,7 +74,8 @@ typedef struct neap_http_stats {
     uint64_t answered;            /* answers begun, refusals included */
     uint64_t refused_bad;         /* 400: malformed or ambiguous */
     uint64_t refused_big;         /* 413 */
-    uint64_t refused_full;        /* 503: bodies in flight, connections, descriptors */
+    uint64_t refused_full;        /* 503: bodies in flight; connections that libmicrohttpd would not have */
+    uint64_t waits;               /* times that new connections were left waiting: too many connections or descriptors */
     uint64_t timeouts;            /* connections cut by a deadline, and 503 for late handlers */
     uint64_t gone;                /* clients that left before the answer */
     uint64_t bytes_in, bytes_out; /* bodies */
@@ -82,6 +83,8 @@ typedef struct neap_http_stats {
     unsigned in_flight;           /* dispatched and unanswered now */
     size_t body_bytes;            /* held now */
 } neap_http_stats;
+/* How many answers had this status. */
+uint64_t neap_http_answers(const neap_http *s, int status);
 void neap_http_get_stats(const neap_http *s, neap_http_stats *out);
 
 /* ---- a request ------------------------------------------------------------------------------------------------------ */

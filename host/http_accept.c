@@ -154,7 +154,7 @@ static int accept_some(neap_http *s, int max) {
         struct sockaddr_storage a;
         socklen_t n = sizeof a;
         if (s->nconn >= s->c.max_connections) {
-            s->st.refused_full++;
+            s->st.waits++;
             return -1;
         }
         int fd = accept4(s->listen_fd, (struct sockaddr *)&a, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -162,7 +162,7 @@ static int accept_some(neap_http *s, int max) {
             if (errno == EINTR || errno == ECONNABORTED) continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                s->st.refused_full++;
+                s->st.waits++;
                 return -1;
             }
             return 0;

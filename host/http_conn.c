@@ -12,6 +12,7 @@
 #define SPIN_RUNS    64 /* runs without progress before we look for the connection that keeps MHD busy */
 #define SPIN_MS      250
 #define PEEK_MS      250
+#define CUT_AGAIN_MS 500
 
 /* Notes the connection under its descriptor. 0, or NEAP_ERR_MEMORY. */
 static int place(neap_http *s, int fd, http_conn *k) {
@@ -61,6 +62,8 @@ void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MH
     if (k->req) http_over(k->req, 0);
     http_unwatch(k);
     s->by_fd[k->fd] = NULL;
+    /* MHD answers some malformed heads by itself, and closes: a request was being read, and neither the peer nor we ended it. */
+    if (k->phase <= HTTP_HEAD && k->heard && !k->ended && !k->cut && !s->closed) s->st.refused_bad++;
     if (k->linger && !s->tls && !s->closed) http_linger(s, k->fd);
     if (k->prev) k->prev->next = k->next;
     else s->conns = k->next;
@@ -73,15 +76,27 @@ void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MH
 
 /* ---- deadlines ------------------------------------------------------------------------------------------------------- */
 
+static void sweep_by(neap_http *s, uint64_t due) {
+    if (!due || (s->sweep_at && s->sweep_at <= due)) return;
+    s->sweep_at = due;
+    uv_timer_start(s->sweep_timer, http_sweep, due - http_now(s), 0);
+}
+
 void http_phase(http_conn *k, enum http_phase p, unsigned ms) {
-    neap_http *s = k->s;
     k->phase = p;
-    k->since = http_now(s);
+    k->since = http_now(k->s);
+    if (k->cut) return; /* http_cut has set when it is looked at again */
     k->limit = k->due = ms ? k->since + ms : 0;
     if (p <= HTTP_BODY && ms > PEEK_MS) k->due = k->since + PEEK_MS;
-    if (k->due && (!s->sweep_at || k->due < s->sweep_at)) {
-        s->sweep_at = k->due;
-        uv_timer_start(s->sweep_timer, http_sweep, k->due - k->since, 0);
+    sweep_by(k->s, k->due);
+}
+
+void http_stirs(http_conn *k, int head) {
+    if (head) {
+        http_phase(k, HTTP_HEAD, k->s->c.head_ms);
+    } else if (!k->cut) {
+        k->due = http_now(k->s) + PEEK_MS;
+        sweep_by(k->s, k->due);
     }
 }
 
@@ -91,12 +106,24 @@ void http_cut(http_conn *k, int status) {
     if (status && !k->s->tls && (k->phase == HTTP_HEAD || k->phase == HTTP_BODY)) {
         char text[2 * NEAP_HTTP_PROBLEM];
         int n = http_raw_error(text, sizeof text, status, status == 413 && k->req ? k->req->max_body : 0);
-        if (send(k->fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n) k->s->st.answered++;
+        if (send(k->fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n) {
+            k->s->st.answered++;
+            k->s->answers[status - 100]++;
+        }
         k->linger = 1;
     }
-    /* With lingering the peer may still be writing: only our side ends, and the socket is read empty after MHD let go of it. */
+    /* With lingering the peer may still be writing: only our side ends, and the socket is read empty after MHD let go of it. From here on MHD reads
+       nothing but the end (http_filter.c); should it miss that, it is told again. */
     shutdown(k->fd, k->linger ? SHUT_RD : SHUT_RDWR);
     k->s->need_run = 1;
+    k->limit = k->due = http_now(k->s) + CUT_AGAIN_MS;
+    sweep_by(k->s, k->due);
+}
+
+static void cut_again(http_conn *k, uint64_t now) {
+    shutdown(k->fd, SHUT_RDWR);
+    k->s->need_run = 1;
+    k->limit = k->due = now + CUT_AGAIN_MS;
 }
 
 static void overdue(http_conn *k) {
@@ -146,7 +173,8 @@ void http_sweep(uv_timer_t *t) {
     for (http_conn *k = s->conns, *after; k; k = after) {
         after = k->next; /* http_cut frees nothing: MHD does in its next run */
         if (k->due && k->due <= now) {
-            if (k->limit <= now) {
+            if (k->cut) cut_again(k, now);
+            else if (k->limit <= now) {
                 k->due = 0;
                 overdue(k);
             } else peek(k, now);

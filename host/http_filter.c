@@ -5,16 +5,17 @@
    real one does and walks the bytes. It follows the framing of heads (http_guard.c judges them) and is strict inside chunked bodies: sizes,
    extensions, trailers, their ends and lengths. At a fault MHD still gets the bytes before it; the next call answers 400, and the connection ends.
 
-   Without effect on other sockets of the process, and where somebody else's recv() comes first (http_selftest.c finds out). TLS goes through GnuTLS
-   and is not seen here: http_spin_check ends the chunk lines that keep MHD busy. The one thread-local of the host: recv() has no room for a context.
- */
+   Without effect on other sockets of the process, and where somebody else's recv() comes first (http_selftest.c finds out). Over TLS it is the same
+   with gnutls_record_recv(). The one thread-local of the host: recv() has no room for a context. */
 #include "host/http_impl.h"
+#include <dlfcn.h>
 #include <errno.h>
 #include <strings.h>
 #include <sys/socket.h>
 
 #define SIZE_DIGITS 15   /* more hex digits are no size of ours */
 #define EXT_MAX     256  /* bytes of one chunk line */
+#define SHORT       16   /* fewer bytes are no request: empty lines between two, say */
 #define TRAILER_MAX 4096 /* bytes of all trailers */
 
 /* Where in a request the next byte is. */
@@ -82,9 +83,9 @@ static int head_line(http_filter *f, const char *p, size_t n, size_t whole) {
     }
     f->lengths++;
     f->left = 0;
-    if (!n || n > 18) return OPEN;
+    if (!n || n > 18) return BAD; /* MHD would answer by itself, with two heads */
     for (; n; p++, n--) {
-        if (*p < '0' || *p > '9') return OPEN;
+        if (*p < '0' || *p > '9') return BAD;
         f->left = f->left * 10 + (uint64_t)(*p - '0');
     }
     return HEAD;
@@ -176,25 +177,61 @@ size_t http_filter_walk(http_filter *f, const char *p, size_t n) {
 
 int http_filter_bad(const http_filter *f) { return f->state == BAD; }
 
-/* A fault was met before: what came ahead of it has been read. */
-static ssize_t refuse(http_conn *k) {
+/* GnuTLS comes with libmicrohttpd; we do not link it. */
+static void *gnutls(const char *name) { return dlsym(RTLD_NEXT, name); }
+
+static void say_400(http_conn *k, void *session) {
+    ssize_t (*send_record)(void *, const void *, size_t) = (ssize_t(*)(void *, const void *, size_t))gnutls("gnutls_record_send");
+    char text[2 * NEAP_HTTP_PROBLEM];
+    int n = http_raw_error(text, sizeof text, 400, 0);
+    if (k->phase > HTTP_BODY || !send_record || send_record(session, text, (size_t)n) != n) return;
+    k->s->st.answered++;
+    k->s->answers[400 - 100]++;
+}
+
+/* A fault was met before, or the connection was cut: what came ahead of that has been read. session: of TLS, or NULL. */
+static ssize_t refuse(http_conn *k, void *session) {
     if (!k->cut) k->s->st.refused_bad++;
+    if (!k->cut && session) say_400(k, session);
     http_cut(k, 400);
     return 0;
 }
+
+/* What was read of connection k (NULL: none of ours), as MHD may have it. */
+static ssize_t filtered(http_conn *k, void *session, const void *buf, ssize_t got) {
+    if (!k) return got;
+    if (got == 0 || (got < 0 && errno == ECONNRESET)) k->ended = 1;
+    if (got <= 0) return got;
+    k->heard = 1;
+    size_t good = http_filter_walk(&k->filter, buf, (size_t)got);
+    int begun = k->filter.state == HEAD || k->filter.line_len;
+    if (k->phase == HTTP_IDLE && (begun || got < SHORT)) http_stirs(k, begun);
+    if (k->filter.state != BAD) return got;
+    if (!good) return refuse(k, session);
+    if (!session) shutdown(k->fd, SHUT_RD); /* MHD waits for an edge before it calls again */
+    return (ssize_t)good;
+}
+
+static http_conn *conn_of(neap_http *s, int fd) { return fd >= 0 && fd < s->fd_cap ? s->by_fd[fd] : NULL; }
 
 /* libmicrohttpd's, and everybody's, recv. */
 ssize_t recv(int fd, void *buf, size_t n, int flags) {
     neap_http *s = running;
     if (!s) return recvfrom(fd, buf, n, flags, NULL, NULL);
     s->filter = 1; /* proof for the self-test */
-    http_conn *k = fd < s->fd_cap && !s->tls ? s->by_fd[fd] : NULL;
-    if (k && k->filter.state == BAD) return refuse(k);
-    ssize_t got = recvfrom(fd, buf, n, flags, NULL, NULL);
-    if (!k || got <= 0) return got;
-    size_t good = http_filter_walk(&k->filter, buf, (size_t)got);
-    if (k->filter.state != BAD) return got;
-    if (!good) return refuse(k);
-    shutdown(fd, SHUT_RD); /* MHD waits for an edge before it calls again */
-    return (ssize_t)good;
+    http_conn *k = s->tls ? NULL : conn_of(s, fd);
+    if (k && (k->cut || k->filter.state == BAD)) return refuse(k, NULL);
+    return filtered(k, NULL, buf, recvfrom(fd, buf, n, flags, NULL, NULL));
+}
+
+/* The same where TLS lies between: libmicrohttpd's, and everybody's, gnutls_record_recv. */
+ssize_t gnutls_record_recv(void *session, void *buf, size_t n);
+ssize_t gnutls_record_recv(void *session, void *buf, size_t n) {
+    ssize_t (*real)(void *, void *, size_t) = (ssize_t(*)(void *, void *, size_t))gnutls("gnutls_record_recv");
+    int (*fd_of)(void *) = (int (*)(void *))gnutls("gnutls_transport_get_int");
+    neap_http *s = running;
+    http_conn *k = s && s->tls && fd_of ? conn_of(s, fd_of(session)) : NULL;
+    if (!real) return -1;
+    if (k && (k->cut || k->filter.state == BAD)) return refuse(k, session);
+    return filtered(k, session, buf, real(session, buf, n));
 }

@@ -7,19 +7,48 @@
    What lies between and behind chunks is checked in http_filter.c. */
 #include "host/http_impl.h"
 #include "host/swar.h"
+#include <arpa/inet.h>
 #include <strings.h>
 
 /* RFC 9110 token characters. */
 static const unsigned char tchar[256] = {
     ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1,         ['+'] = 1,         ['-'] = 1,
     ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1, ['~'] = 1,  ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
-/* What a Host may hold: names, addresses, a port. */
-static const unsigned char hostchar[256] = {
-    ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['%'] = 1, [':'] = 1, ['['] = 1, [']'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
+/* What a name or an IPv4 address in a Host may hold. */
+static const unsigned char hostchar[256] = {['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1};
+
+/* RFC 9110 7.2: a name, an IPv4 address or an IPv6 address in brackets, then perhaps a colon and a port. */
+static int host_ok(const char *p, size_t n) {
+    size_t i = 0;
+    char address[INET6_ADDRSTRLEN];
+    struct in6_addr to;
+    if (n && p[0] == '[') {
+        const char *end = memchr(p, ']', n);
+        i = end ? (size_t)(end - p) : 0;
+        if (i < 3 || i > sizeof address) return 0;
+        memcpy(address, p + 1, i - 1);
+        address[i - 1] = 0;
+        if (inet_pton(AF_INET6, address, &to) != 1) return 0;
+        i++;
+    } else {
+        while (i < n && hostchar[(unsigned char)p[i]]) i++;
+        if (!i) return 0;
+    }
+    if (i == n) return 1;
+    if (p[i++] != ':' || n - i > 5) return 0;
+    unsigned port = 0;
+    for (; i < n; i++) {
+        if (p[i] < '0' || p[i] > '9') return 0;
+        port = port * 10 + (unsigned)(p[i] - '0');
+    }
+    return port <= 65535;
+}
 
 struct walk {
     const char *next; /* where the next name must begin, or NULL: places are not checked */
     const char *why;  /* set at the first fault */
+    const char *host;
+    size_t host_len;
     int hosts, lengths, encodings;
     uint64_t length, names;
 };
@@ -46,8 +75,9 @@ static enum MHD_Result one(void *cls, enum MHD_ValueKind kind, const char *key, 
     if (is(key, kn, "host", 4)) {
         if (w->hosts++) return w->why = "more than one Host", MHD_NO;
         if (!vn) return w->why = "an empty Host", MHD_NO;
-        for (size_t i = 0; i < vn; i++)
-            if (!hostchar[(unsigned char)value[i]]) return w->why = "Host is not a name or an address", MHD_NO;
+        if (!host_ok(value, vn)) return w->why = "Host is not a name or an address", MHD_NO;
+        w->host = value;
+        w->host_len = vn;
     } else if (is(key, kn, "content-length", 14)) {
         if (w->lengths++) return w->why = "more than one Content-Length", MHD_NO;
         if (!vn || vn > 18) return w->why = "Content-Length is not a number", MHD_NO;
@@ -60,6 +90,16 @@ static enum MHD_Result one(void *cls, enum MHD_ValueKind kind, const char *key, 
         if (!is(value, vn, "chunked", 7)) return w->why = "Transfer-Encoding is not exactly 'chunked'", MHD_NO;
     }
     return MHD_YES;
+}
+
+/* A target in absolute form wins over Host (RFC 9112 3.2.2), and what checks Host would be passed by: so they have to be the same. */
+static int same_authority(const neap_buf *t, const char *host, size_t n) {
+    const char *p = t->data, *scheme = memmem(p, t->len, "://", 3);
+    if (!scheme) return 1; /* not in absolute form */
+    p = scheme + 3;
+    size_t left = (size_t)(t->data + t->len - p), len = 0;
+    while (len < left && p[len] != '/' && p[len] != '?') len++;
+    return !host || (len == n && !strncasecmp(p, host, n));
 }
 
 int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version, const char **why) {
@@ -87,6 +127,8 @@ int http_guard(neap_http *s, neap_http_req *r, const char *url, const char *meth
     r->body_len = w.length;
     r->names = w.names;
     r->conn->chunked = w.encodings != 0;
+    if (r->target.len && r->target.data[0] != '/' && !same_authority(&r->target, w.host, w.host_len))
+        return *why = "the target names another host than Host does", 400;
     return http_guard_target(r, why);
 }
 

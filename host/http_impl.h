@@ -34,7 +34,9 @@ typedef struct http_conn {
     unsigned linger : 1; /* answered early: keep the socket a moment, or a reset destroys the answer */
     unsigned cut : 1;    /* shutdown() was called */
     unsigned chunked : 1;
-    unsigned used : 1; /* has carried a request */
+    unsigned used : 1;  /* has carried a request */
+    unsigned heard : 1; /* bytes came of a head that is not complete */
+    unsigned ended : 1; /* the peer has ended it */
 } http_conn;
 
 struct neap_http_req {
@@ -99,6 +101,7 @@ struct neap_http {
     void (*drained)(neap_http *s, void *ud);
     void *drained_ud;
     neap_http_stats st;
+    uint64_t answers[500]; /* by status, from 100 on */
 };
 
 /* http.c */
@@ -116,6 +119,7 @@ void http_accept_stop(neap_http *s); /* takes what waits in the backlog, then cl
 /* http_conn.c: connections, their deadlines, and their peers' leaving */
 void http_on_connection(void *cls, struct MHD_Connection *c, void **ctx, enum MHD_ConnectionNotificationCode code);
 void http_phase(http_conn *k, enum http_phase p, unsigned ms);
+void http_stirs(http_conn *k, int head); /* bytes came on an idle connection; head: a request's beginning, not all of its head */
 void http_cut(http_conn *k, int status); /* ends it with shutdown(); status != 0: sends that error first, if no answer has begun */
 void http_sweep(uv_timer_t *t);
 void http_watch_soon(neap_http *s);

@@ -145,6 +145,7 @@ void http_over(neap_http_req *r, int sent) {
     r->suspended = 0;
     if (k) {
         k->req = NULL;
+        k->heard = 0;
         http_unwatch(k);
         http_phase(k, HTTP_IDLE, r->s->c.idle_ms);
     }
@@ -162,6 +163,7 @@ void http_on_completed(void *cls, struct MHD_Connection *c, void **ctx, enum MHD
 
 static enum MHD_Result first_call(neap_http *s, neap_http_req *r, const char *url, const char *method, const char *version) {
     http_conn *k = r->conn;
+    k->heard = 0;
     const char *why = "the request line cannot be read";
     int status = r->bad ? 400 : http_guard(s, r, url, method, version, &why);
     if (status) {

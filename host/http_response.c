@@ -66,6 +66,7 @@ static int queue(neap_http_req *r, int status, struct MHD_Response *resp, uint64
     if (s->draining) MHD_add_response_header(resp, "Connection", "close");
     r->answered = 1;
     s->st.answered++;
+    s->answers[status - 100]++;
     s->st.bytes_out += len;
     s->progress++;
     uint64_t ms = s->c.write_ms + len / 8; /* 8 KiB a second */

@@ -6,6 +6,8 @@
 #include <unistd.h>
 #include "host/crc32c.h"
 
+enum { PROBE = 128 * 1024 };
+
 static int write_all(int fd, const char *p, size_t n, off_t at) {
     while (n) {
         ssize_t k = pwrite(fd, p, n, at);
@@ -147,10 +149,11 @@ static void finish_group(neap_journal *j, jlog *g, const neap_buf *work, jappend
     journal_deliver(list);
 }
 
-/* Waits for work. A loose log is synced a second after it was written, so that a power cut costs no more than that. True: sync it now. */
-static bool wait_for_work(neap_journal *j, bool unsynced, const struct timespec *due) {
+/* Waits for work. A loose log is synced a second after it was written, so that a power cut costs no more than that; after a failure it is tried each
+   second whether writing works again. True: that time has come. */
+static bool wait_for_work(neap_journal *j, bool timed, const struct timespec *due) {
     while (!j->pending.len && !j->closing) {
-        if (!unsynced) pthread_cond_wait(&j->work, &j->mutex);
+        if (!timed) pthread_cond_wait(&j->work, &j->mutex);
         else if (pthread_cond_timedwait(&j->work, &j->mutex, due) == ETIMEDOUT) return true;
     }
     return false;
@@ -173,6 +176,26 @@ static void sync_last(neap_journal *j) {
     }
 }
 
+/* After a failure, while nobody sends: does the disk take as much as a group again? Whoever was told to stay away would not find out. */
+static void try_again(neap_journal *j) {
+    static const char zeros[PROBE];
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/probe", journal_own(j)->dir);
+    int fd = n > 0 && (size_t)n < sizeof path ? open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    bool works = fd >= 0 && write_all(fd, zeros, sizeof zeros, 0) == 0 && fdatasync(fd) == 0;
+    if (fd >= 0) close(fd);
+    unlink(path);
+    if (!works) return;
+    pthread_mutex_lock(&j->mutex);
+    j->stats.last_errno = 0;
+    pthread_mutex_unlock(&j->mutex);
+}
+
+static void in_a_second(struct timespec *due) {
+    clock_gettime(CLOCK_REALTIME, due);
+    due->tv_sec++;
+}
+
 void *journal_writer(void *arg) {
     neap_journal *j = arg;
     sigset_t all;
@@ -183,12 +206,15 @@ void *journal_writer(void *arg) {
     struct timespec due = {0};
     for (;;) {
         pthread_mutex_lock(&j->mutex);
-        bool sync = wait_for_work(j, unsynced, &due);
-        if (sync || !j->pending.len) {
+        bool failing = j->stats.last_errno != 0;
+        if (failing && !unsynced) in_a_second(&due);
+        bool now = wait_for_work(j, unsynced || failing, &due);
+        if (now || !j->pending.len) {
             pthread_mutex_unlock(&j->mutex);
             if (unsynced) sync_last(j);
+            else if (now) try_again(j);
             unsynced = false;
-            if (sync) continue;
+            if (now) continue;
             break;
         }
         neap_buf swap = work;
@@ -205,8 +231,7 @@ void *journal_writer(void *arg) {
         else journal_prepare_spare(j, own);
         if (j->loose && !failed) {
             if (!unsynced) {
-                clock_gettime(CLOCK_REALTIME, &due);
-                due.tv_sec++;
+                in_a_second(&due);
             } else if (is_past(&due)) {
                 sync_last(j);
                 unsynced = false;

@@ -79,6 +79,7 @@ describe("a server whose disk is full", function()
             end, 10)
             assert.is_nil((server:wait(0)), "round " .. round .. ": it lives: " .. helper.read(dir .. "/log"))
             os.remove(dir .. "/data/filler")
+            helper.eventually(function() return health().status == 200 end, 10) -- although nobody sends anything
             helper.eventually(function() return post() == 200 end, 10)
             helper.eventually(function() -- and Redis takes what the journal kept for it
                 local answer = health()

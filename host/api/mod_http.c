@@ -272,14 +272,38 @@ static int server_stats(lua_State *L) {
     const struct {
         const char *name;
         uint64_t v;
-    } f[] = {{"connections", t.connections}, {"requests", t.requests},         {"answered", t.answered}, {"refused_bad", t.refused_bad},
-             {"refused_big", t.refused_big}, {"refused_full", t.refused_full}, {"timeouts", t.timeouts}, {"gone", t.gone},
-             {"bytes_in", t.bytes_in},       {"bytes_out", t.bytes_out},       {"open", t.open},         {"in_flight", t.in_flight},
+    } f[] = {{"connections", t.connections},
+             {"requests", t.requests},
+             {"answered", t.answered},
+             {"refused_bad", t.refused_bad},
+             {"refused_big", t.refused_big},
+             {"refused_full", t.refused_full},
+             {"waits", t.waits},
+             {"timeouts", t.timeouts},
+             {"gone", t.gone},
+             {"bytes_in", t.bytes_in},
+             {"bytes_out", t.bytes_out},
+             {"open", t.open},
+             {"in_flight", t.in_flight},
              {"body_bytes", t.body_bytes}};
     lua_createtable(L, 0, (int)(sizeof f / sizeof *f));
     for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
         lua_pushinteger(L, (lua_Integer)f[i].v);
         lua_setfield(L, -2, f[i].name);
+    }
+    return 1;
+}
+
+/* server:answers() -> {["200"] = n, ..}: how many answers had each status */
+static int server_answers(lua_State *L) {
+    server *s = luaL_checkudata(L, 1, HTTP_SERVER);
+    lua_newtable(L);
+    for (int status = 100; s->http && status < 600; status++) {
+        uint64_t n = neap_http_answers(s->http, status);
+        if (!n) continue;
+        lua_pushfstring(L, "%d", status);
+        lua_pushinteger(L, (lua_Integer)n);
+        lua_rawset(L, -3);
     }
     return 1;
 }
@@ -366,8 +390,9 @@ static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_li
                                      {"reason", core_reason}, {"bind", core_bind},         {"type", core_type}, {"sockets", core_sockets},
                                      {"close", core_close},   {"caller", http_req_caller}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
-static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},       {"swap", server_swap},     {"drain", server_drain},
-                                          {"stats", server_stats}, {"close", server_drain}, {"__close", server_close}, {NULL, NULL}};
+static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},         {"swap", server_swap},
+                                          {"drain", server_drain}, {"stats", server_stats},   {"answers", server_answers},
+                                          {"close", server_drain}, {"__close", server_close}, {NULL, NULL}};
 
 static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);

@@ -204,15 +204,18 @@ local function latest(here)
     end
 end
 
+--- A name as a word of a shell's command line: names come from the network.
+local function for_shell(name) return name:find "^[%w_./:@%+,=][%w_./:@%+,=-]*$" and name or "'" .. name:gsub("'", "'\\''") .. "'" end
+
 --- The verdict, as a device polls it: anomaly_detected is 1 or 0 whatever else is known.
 local function status_of(here, name)
     local text = here.store:get(name, "status")
     local status = text and json.decode(text) or {state = "not watched", model = false, anomaly_detected = 0, flagged_stretches = json.array {}}
     status.sensor = name
     if status.model_error then
-        status.hint = ("its model cannot be read: %s; `neap train %s` makes a new one and keeps this file as .bad"):format(status.model_error, name)
+        status.hint = ("its model cannot be read: %s; `neap train %s` makes a new one and keeps this file as .bad"):format(status.model_error, for_shell(name))
     elseif not status.model then
-        status.hint = ("no trained model forecasts this sensor yet: run `neap train %s`"):format(name)
+        status.hint = ("no trained model forecasts this sensor yet: run `neap train %s`"):format(for_shell(name))
     end
     return status
 end

@@ -4,6 +4,7 @@
 --     write("oven", time_us, 212.5)
 
 local csv = require "neap.csv"
+local decode = require "neap.decode"
 local json = require "neap.json"
 local when = require "neap.when"
 
@@ -17,7 +18,18 @@ local function number(value)
     return text
 end
 
-local function escape_name(name) return (name:gsub("[, =\\]", "\\%0")) end
+--- A sensor's name as a measurement of line protocol that reads back as the same name. Raises where there is none.
+local measurements = {}
+local function measurement(name)
+    local text = measurements[name]
+    if text then return text end
+    text = name:gsub("[, ]", "\\%0")
+    local back
+    for _, read in decode.lines(text .. " value=1"):each() do back = read end
+    if back ~= name then error(("the sensor '%s' has no name in line protocol: use --format csv or ndjson"):format(name), 0) end
+    measurements[name] = text
+    return text
+end
 
 local formats = {
     csv = function(single, put)
@@ -33,7 +45,7 @@ local formats = {
     end,
     line = function(_, put)
         return function(sensor, time_us, value)
-            put(("%s value=%s %d000\n"):format(escape_name(sensor), number(value), time_us))
+            put(("%s value=%s %d000\n"):format(measurement(sensor), number(value), time_us))
         end
     end,
 }
@@ -62,7 +74,7 @@ local rolled_formats = {
     end,
     line = function(_, put)
         return function(sensor, time_us, n, min, max, mean, last)
-            put(("%s n=%di,min=%s,max=%s,mean=%s,last=%s %d000\n"):format(escape_name(sensor), n, number(min), number(max), number(mean),
+            put(("%s n=%di,min=%s,max=%s,mean=%s,last=%s %d000\n"):format(measurement(sensor), n, number(min), number(max), number(mean),
                 number(last), time_us))
         end
     end,

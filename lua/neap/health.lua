@@ -29,13 +29,16 @@ end
 local function check_journal(here, answer, degraded)
     local kept = here.journal_stats and here.journal_stats() or here.journal:stats()
     answer.redis.up = kept.live
-    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.durable - kept.applied, oldest = kept.age}
+    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.behind or kept.durable - kept.applied, oldest = kept.age}
     local sentences, kinds = journal.degraded(kept)
     for i, text in ipairs(sentences) do degraded(kinds[i], text) end
     local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"
     local old = kept.age > kept.max_age and ("the oldest reading has waited for Redis for %.0f s: the bound is %.0f s"):format(kept.age, kept.max_age)
     return kept.error or full or old or nil
 end
+
+--- Requests that were refused before their readings were looked at, by reason (too_slow, malformed, rate, wrong token, ..); neap_http_answers_total has the others.
+local REFUSED <const> = {"neap_http_refused_total", "neap_requests_refused_total"}
 
 --- Everything there is to say, and the kinds of what is degraded.
 local function look(here, counters)
@@ -61,7 +64,7 @@ local function look(here, counters)
     end
     ext.health(answer)
     if answer.extensions_left_out then kinds[#kinds + 1] = "extensions" end
-    if here.totals then answer.readings = here.totals(counters) end
+    if here.totals then answer.readings, answer.refused_requests = here.totals(counters, REFUSED) end
     if answer.error then answer.status, answer.message = "fail", answer.error end
     return answer, kinds
 end

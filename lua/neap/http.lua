@@ -380,9 +380,10 @@ local LISTEN_OPTIONS = {host = "string", port = "number", unix = "string", backl
 
 local function read_file(path)
     local f, err = io.open(path, "rb")
-    if not f then error("http: cannot read " .. err, 3) end
-    local text = f:read "a"
+    if not f then error("http: cannot read " .. err, 0) end
+    local text, why = f:read "a"
     f:close()
+    if not text or text == "" then error(("http: cannot read %s: %s"):format(path, why or "it is empty"), 0) end
     return text
 end
 

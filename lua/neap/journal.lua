@@ -269,7 +269,7 @@ function journal.degraded(j)
     end
     if s.unsaved then add("disk", "Redis cannot write its append-only file: what it took since is kept in the journal") end
     if s.durability == "none" or s.durability == "rdb" then
-        add("durability", "Redis keeps no append-only file: of what it lost, only what the journal still retains can be applied again")
+        add("durability", "Redis keeps no append-only file that it syncs by itself: of what it lost, only what the journal still retains can be applied again")
     end
     if s.age > OLD_S then add("journal", ("the oldest reading that Redis does not have has waited for %.0f s"):format(s.age)) end
     if s.retained > s.max_bytes * 0.75 then add("journal", ("the journal is %.0f%% full"):format(100 * s.retained / s.max_bytes)) end

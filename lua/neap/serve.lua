@@ -56,15 +56,21 @@ local function snapshots_of()
     end
 end
 
---- here.metrics() is the text for Prometheus, here.totals({accepted = "neap_readings_total"}) the sums of a few, both over all workers.
+--- here.metrics() is the text for Prometheus, here.totals({accepted = "neap_readings_total"}, {"neap_requests_refused_total"}) the sums of a few, and
+--- of others that have one label the sums above 0 by its values; all over all workers.
 local function count_together(here)
     local snapshots = snapshots_of()
     function here.metrics() return metric.text(table.unpack(snapshots())) end
-    function here.totals(names)
-        local out, by_name = {}, {}
-        for _, one in ipairs(metric.merge(table.unpack(snapshots()))) do by_name[one.name] = one.series[""] end
-        for name, of in pairs(names) do out[name] = by_name[of] or 0 end
-        return out
+    function here.totals(names, labelled)
+        local out, parts, by_name = {}, {}, {}
+        for _, one in ipairs(metric.merge(table.unpack(snapshots()))) do by_name[one.name] = one.series end
+        for name, of in pairs(names) do out[name] = by_name[of] and by_name[of][""] or 0 end
+        for _, of in ipairs(labelled) do
+            for key, n in pairs(by_name[of] or {}) do
+                if n > 0 then parts[key:match '"(.*)"' or key] = n end
+            end
+        end
+        return out, parts
     end
 end
 

@@ -12,6 +12,9 @@ return function(here)
         local s = here.server:stats()
         return {malformed = s.refused_bad, too_big = s.refused_big, full = s.refused_full, too_slow = s.timeouts}
     end)
+    metric.counter("neap_http_answers_total", "Answers by status, refusals of every kind among them (but for what libmicrohttpd answers by itself: malformed).",
+        {"status"}, function() return here.server:answers() end)
+    metric.counter("neap_http_waits_total", "Times that new connections were left waiting: too many connections or descriptors.", stat "waits")
     metric.counter("neap_http_gone_total", "Clients that left before their answer.", stat "gone")
     metric.counter("neap_http_received_bytes_total", "Bytes of request bodies.", stat "bytes_in")
     metric.counter("neap_http_sent_bytes_total", "Bytes of answers.", stat "bytes_out")

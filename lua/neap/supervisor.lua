@@ -134,7 +134,7 @@ end
 ---@param opt table the parsed command line
 function supervisor.start(opt)
     local host, port = supervisor.address(opt.listen)
-    opt.host, opt.drain = assert(host, port), 5
+    opt.host, opt.drain = assert(host, port), 4 -- seconds; all of it in 5
     opt.guarded = guarded(opt)
 
     local sockets = http.sockets {host = host, port = port, count = opt.workers} -- first: where the port is taken nothing is left behind

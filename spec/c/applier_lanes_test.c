@@ -54,7 +54,10 @@ static bool uneven(host *h) {
 
 static char once[64]; /* the key of a batch's idempotency key */
 static bool has_once(host *h) { return ask("EXISTS %s", once) == 1; }
-static bool one_log(host *h) { return ask("HLEN neap:journal") == 2; } /* and the store's identity */
+static bool one_log(host *h) {
+    neap_journal_log logs[8];
+    return neap_journal_logs(h->j, logs, 8) == 1;
+}
 
 /* Readings, as fast as they are acknowledged, until some lane is ahead. */
 static int flood(host *h, int next) {
