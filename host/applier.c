@@ -277,6 +277,7 @@ static void on_position(void *ud, int status, neap_reply *r) {
                         : "the journal %s is an old copy, or its end was damaged: Redis has it up to %llu, it ends at %llu. What Redis has "
                           "stays, and nothing of it is applied again",
                     a->uuid, (unsigned long long)applier_most(&at), (unsigned long long)logs[i].end);
+        if (!logs[i].loose) a->status.damaged_bytes += applier_most(&at) - logs[i].end; /* seen in /health */
         if (applier_least(&at) >= logs[i].end) applier_position_all(&at, logs[i].end);
     }
     if (odd || (!ahead && applier_most(&at) > logs[i].end) || applier_least(&at) < logs[i].first || lost) {

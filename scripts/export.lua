@@ -17,6 +17,7 @@ local opt = args.parse {
         {"--last", type = "integer", min = 1, help = "only the newest so many readings of each sensor"},
         {"--step", value = "STEP", help = "n, min, max, mean and last of every 1m, 1h or 1d instead of the readings"},
         {"--synthetic", type = "flag", help = "the made-up readings instead of the real ones"},
+        {"--quarantine", type = "flag", help = "those that were kept apart because their device's clock was not believed"},
     },
     example = "neap export temperature --from 2026-11-01 --out november.csv",
 }
@@ -31,11 +32,11 @@ local level
 if opt.step then
     local why
     level, why = rollup.level(opt.step)
-    if opt.synthetic then level, why = nil, "made-up readings have no rollups" end
+    if opt.synthetic or opt.quarantine then level, why = nil, "only real readings have rollups" end
     if not level then args.refuse("neap export", "--step: " .. why) end
 end
 local query = {from_us = time(opt.from, "--from"), to_us = time(opt.to, "--to"), last = opt.last,
-    source = opt.synthetic and "synthetic" or "real"}
+    source = opt.synthetic and "synthetic" or opt.quarantine and "quarantine" or "real"}
 
 session.run("neap export", opt, function(here)
     local out = io.stdout
@@ -52,9 +53,12 @@ session.run("neap export", opt, function(here)
         error(("cannot write %s: %s"):format(opt.out or "the output", why), 0)
     end
     local write, count = (level and exporter.rollup_writer or exporter.writer)(opt.format, #names == 1, put), 0
+    local left_out = {}
     for _, name in ipairs(names) do
-        local times
-        if level then
+        local times, refused = {}, exporter.refuses(opt.format, name)
+        if refused then
+            left_out[#left_out + 1] = refused
+        elseif level then
             rollup.catch_up(here.store, name, here.specs:get(name)) -- beside a server too: whoever is faster writes
             local c = rollup.columns(here.store, name, level, query)
             times = c.times
@@ -66,8 +70,9 @@ session.run("neap export", opt, function(here)
         end
         count = count + #times
     end
+    if opt.out then out:close() end
+    if #left_out > 0 then error(table.concat(left_out, "\n"), 0) end -- the others are written
     if opt.out then
-        out:close()
         print(("%d %s of %d sensor%s written to %s"):format(count, level and "buckets" or "readings", #names, #names == 1 and "" or "s", opt.out))
     end
 end)

@@ -220,6 +220,23 @@ describe("the server's door", function()
         local p = process.spawn {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/d2", "--tls-cert", dir .. "/cert",
             stdout = "null", stderr = "null"}
         assert.equal(2, (p:wait(10)), "a certificate without a key")
+        for _, bad in ipairs {dir, "/dev/null", dir .. "/none"} do -- and never plain text instead
+            local said, code = process.run {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/d2", "--tls-cert", bad, "--tls-key",
+                dir .. "/key"}
+            assert.equal(1, code, said)
+        end
+
+        --- What comes back for these bytes over TLS.
+        local function say(text)
+            helper.write(dir .. "/bytes", text)
+            return (process.run {"sh", "-c", ("(cat %s/bytes; sleep 1) | timeout 5 openssl s_client -quiet -connect %s 2>/dev/null"):format(dir,
+                url:match "//(.*)")})
+        end
+        local head = "POST /receive HTTP/1.1\r\nHost: a\r\nAuthorization: Token " .. token .. "\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert.matches("^HTTP/1.1 200", say(head .. '8\r\n{"o":12}\r\n0\r\n\r\n'))
+        for _, chunks in ipairs {'8\n{"o":12}\r\n0\r\n\r\n', '8\r\n{"o":12}\n0\r\n\r\n', '8\r\n{"o":12}\r\n0\r\nX: a\r\n b\r\n\r\n', "zz\r\n"} do
+            assert.matches("^HTTP/1.1 400", say(head .. chunks), chunks)
+        end
     end)
 
     it_with("promtool --version", "shows promtool metrics without a fault", function()

@@ -1,4 +1,5 @@
 -- Import and export, as commands on a private Redis.
+local decode = require "neap.decode"
 local helper = require "spec.helper"
 local process = require "neap.process"
 
@@ -37,6 +38,25 @@ describe("import and export", function()
         assert.equal('{"sensor_name":"c","sensor_output":3.0,"timestamp":"2023-11-14T22:14:20Z"}\n', said)
         said = neap("export", "--data", dir, "--from", "2023-11-14T22:14:00Z")
         assert.equal("timestamp,sensor,value\n2023-11-14T22:14:20Z,c,3\n", said)
+    end)
+
+    it("keep every name through line protocol, or say which it has no word for", function()
+        local names = {"a&b=c", "cpu,b=c,host=h.usage", "back\\slash", "ends in\\", "=x", '"q"', "ü b", "#c", "plain"}
+        local rows = {"time,sensor,value"}
+        for i, name in ipairs(names) do rows[i + 1] = ('1700000000,"%s",%d'):format(name:gsub('"', '""'), i) end
+        local said, code = neap("import", helper.write(dir .. "/names.csv", table.concat(rows, "\n") .. "\n"), "--data", dir)
+        assert.equal(0, code, said)
+        said, code = neap("export", "--data", dir, "--format", "line", table.unpack(names))
+        assert.equal(1, code)
+        local back = {}
+        for _, name, value in decode.lines(said):each() do back[name] = value end
+        for i, name in ipairs(names) do
+            if not back[name] then assert.is_truthy(said:find(("the sensor '%s' has no name in line protocol"):format(name), 1, true), name .. said)
+            else assert.equal(i, back[name]) end
+        end
+        assert.is_nil(back["#c"])
+        assert.is_truthy(back["cpu,b=c,host=h.usage"] and back["a&b=c"] and back["back\\slash"])
+        for name in pairs(back) do assert.is_truthy(table.concat(names, "\n"):find(name, 1, true), name) end
     end)
 
     it("say what to do when a file or a time cannot be understood", function()

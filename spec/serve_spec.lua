@@ -173,6 +173,14 @@ describe("the routes", function()
         assert.is_nil(get("/api/sensors/behind").json.clock)
     end)
 
+    it("give hints that a shell takes as they are meant", function()
+        post [=[{"sensor_name":"${x}`id`; rm 'a'","sensor_output":1}]=]
+        local hint = get("/api/sensors/%24%7Bx%7D%60id%60%3B%20rm%20%27a%27/status").json.hint
+        assert.is_truthy(hint:find([=[`neap train '${x}`id`; rm '\''a'\'''`]=], 1, true), hint)
+        post '{"sensor_name":"hall/temp-1.a","sensor_output":1}'
+        assert.matches("`neap train hall/temp%-1%.a`", get("/api/sensors/hall%2Ftemp-1.a/status").json.hint)
+    end)
+
     it("count a batch once that is kept apart in part, however often it is sent", function()
         local function sent()
             return app:test("POST", "/receive", {headers = {["Idempotency-Key"] = "k"},

@@ -18,17 +18,18 @@ local function number(value)
     return text
 end
 
---- A sensor's name as a measurement of line protocol that reads back as the same name. Raises where there is none.
-local measurements = {}
-local function measurement(name)
-    local text = measurements[name]
-    if text then return text end
-    text = name:gsub("[, ]", "\\%0")
+--- A sensor's name as a measurement of line protocol.
+local function measurement(name) return (name:gsub("[, ]", "\\%0")) end
+
+--- Why a sensor cannot be written in this format, or nil if it can: what is written has to read back under the same name.
+---@param format "csv"|"ndjson"|"line"
+---@param name string
+---@return string?
+function exporter.refuses(format, name)
+    if format ~= "line" then return nil end
     local back
-    for _, read in decode.lines(text .. " value=1"):each() do back = read end
-    if back ~= name then error(("the sensor '%s' has no name in line protocol: use --format csv or ndjson"):format(name), 0) end
-    measurements[name] = text
-    return text
+    for _, read in decode.lines(measurement(name) .. " value=1"):each() do back = read end
+    return back ~= name and ("the sensor '%s' has no name in line protocol: --format csv and ndjson have one"):format(name) or nil
 end
 
 local formats = {

@@ -37,7 +37,8 @@ local function check_journal(here, answer, degraded)
     return kept.error or full or old or nil
 end
 
---- Requests that were refused before their readings were looked at, by reason (too_slow, malformed, rate, wrong token, ..); neap_http_answers_total has the others.
+--- Requests that were refused before their readings were looked at, by reason (too_slow, malformed, rate, wrong token, ..);
+--- neap_http_answers_total has the others.
 local REFUSED <const> = {"neap_http_refused_total", "neap_requests_refused_total"}
 
 --- Everything there is to say, and the kinds of what is degraded.

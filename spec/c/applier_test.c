@@ -115,6 +115,47 @@ static void test_full_and_frozen(void) {
     wipe();
 }
 
+static void copy_journal(const char *from, const char *to) {
+    char cmd[400];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s/%s' && cp -r '%s/%s' '%s/%s'", dir, to, dir, from, dir, to);
+    if (system(cmd)) exit(2);
+}
+
+/* A copy of the journal turns up: beside the one that is in use, and, as a backup that is put back, after it. Nothing is applied twice. */
+static void test_copied(void) {
+    host a, b;
+    char own[sizeof journal_dir];
+    memcpy(own, journal_dir, sizeof own);
+    server_start("yes", "always");
+    host_start(&a, true);
+    append(&a, 0, 70, NULL);
+    CHECK(until(&a, all_applied));
+    copy_journal("journal", "copy");
+    copy_journal("journal", "backup");
+    snprintf(journal_dir, sizeof journal_dir, "%s/copy", dir);
+    host_start(&b, true);
+    wanted_acks = 0;
+    CHECK(until(&b, all_applied) && until(&b, released));
+    host_stop(&b);
+    append(&a, 70, 70, NULL);
+    CHECK(until(&a, all_applied));
+    CHECK(status_of(&a).rewinds == 0 && status_of(&a).readings == 140, "%llu", (unsigned long long)status_of(&a).readings);
+    verify(140, "beside a copy");
+    host_stop(&a);
+    snprintf(journal_dir, sizeof journal_dir, "%s/backup", dir);
+    host_start(&b, true);
+    wanted_acks = 0;
+    CHECK(until(&b, all_applied) && b.reports > 0);
+    verify(140, "after the backup was put back");
+    append(&b, 140, 70, NULL);
+    CHECK(until(&b, all_applied));
+    verify(210, "and goes on");
+    host_stop(&b);
+    memcpy(journal_dir, own, sizeof own);
+    server_kill();
+    wipe();
+}
+
 static long long last_id_ms(void) {
     redisReply *r = redisCommand(cli, "XREVRANGE neap:{s0}:readings + - COUNT 1");
     long long ms = r && r->type == REDIS_REPLY_ARRAY && r->elements ? atoll(r->element[0]->element[0]->str) : -1;
@@ -300,6 +341,7 @@ int main(void) {
     test_full_and_frozen();
     test_not_allowed();
     test_arrival();
+    test_copied();
     test_killed();
     test_replay();
     fixture_end();
