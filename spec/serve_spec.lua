@@ -418,5 +418,9 @@ describe("neap serve", function()
         assert.matches("sensors.lua:2: sensor 'oven': unknown key 'maximun', did you mean 'maximum'?", text, 1, true)
         assert.is_truthy((serve()))
         assert.matches("the server ended: .*serve", select(2, pcall(serve)))
+        local socket = "unix://" .. dir .. "/data/redis/redis.sock"
+        text, code = process.run {helper.program(), "serve", "--listen", "127.0.0.1:0", "--data", dir .. "/data", "--redis", socket}
+        assert.equal(1, code, "also with a Redis of somebody's own: " .. text)
+        assert.matches("another `neap serve` uses", text)
     end)
 end)

@@ -107,6 +107,9 @@ function server:close(seconds) end
 ---Counters: connections, requests, answered, refused_bad, refused_big, refused_full, timeouts, gone, bytes_in, bytes_out, open, in_flight, body_bytes.
 ---@return table<string, integer>
 function server:stats() end
+---How many answers had each status: {["200"] = n, ..}.
+---@return table<string, integer>
+function server:answers() end
 
 ---The listening descriptor, for app:listen {fd = ..} of a new version in the same process.
 ---@return integer

@@ -10,6 +10,7 @@ local json = require "neap.json"
 local log = require("neap.log").module "serve"
 local metric = require "neap.metric"
 local Reload = require "neap.reload"
+local secret = require "neap.secret"
 local session = require "neap.session"
 local task = require "neap.task"
 local tokens = require "neap.tokens"
@@ -139,6 +140,11 @@ function supervisor.start(opt)
 
     local sockets = http.sockets {host = host, port = port, count = opt.workers} -- first: where the port is taken nothing is left behind
     local here <close> = session.open(opt, {serve = true})
+    local lock <close> = secret.lock(here.data .. "/serve.lock") -- luacheck: ignore 211
+    if not lock then
+        error(("another `neap serve` uses the data directory %s: stop that one first, or give this one a directory of its own with --data")
+            :format(here.data), 0)
+    end
     opt.port = sockets.port -- with port 0 the system chose one
     local stop = task.event()
     neap.on_signal("TERM", function() stop:set "SIGTERM" end)
