@@ -63,6 +63,26 @@ describe("the store", function()
         assert.is_nil(store:pulse({"late"}, 10)[1].value)
     end)
 
+    it("reads a history that is late as a whole once, and then its end only", function()
+        local now, read = neap.clock() * 1000000 // 1 | 0, 0
+        local columns = r.columns
+        store.redis = setmetatable({columns = function(_, ...)
+            local c = columns(r, ...)
+            read = read + c.entries
+            return c
+        end}, {__index = function(_, name) return function(_, ...) return r[name](r, ...) end end})
+        local function put_here(i) store:append {order = {"zone"}, pairs = {zone = {now - 8 * 3600 * 1000000 + i * 1000000, i}}} end
+        for i = 1, 2000 do put_here(i) end
+        assert.same({2000}, {select(2, store:latest "zone")})
+        assert.is_true(read >= 2000)
+        for i = 2001, 2300 do
+            put_here(i)
+            read = 0
+            assert.equal(i, select(2, store:latest "zone"))
+            assert.is_true(read <= 100, read .. " entries read")
+        end
+    end)
+
     it("finds the same newest readings as all of the history has, in whatever order they came", function()
         math.randomseed(11)
         local now, sent = neap.clock() * 1000000 // 1 | 0, 0

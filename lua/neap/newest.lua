@@ -12,37 +12,47 @@ local LATE_US <const> = 1000000 -- an entry whose newest reading is older than t
 --- When the entry with this ID arrived, in microseconds.
 local function arrival(id) return (math.tointeger(tonumber(id:match "^%d+")) or 0) * 1000 end
 
---- Is entry a, or is it before, entry b?
-local function not_after(a, b)
-    local a_ms, a_seq = a:match "^(%d+)%-(%d+)$"
-    local b_ms, b_seq = b:match "^(%d+)%-(%d+)$"
-    a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
-    return a_ms < b_ms or a_ms == b_ms and tonumber(a_seq) <= tonumber(b_seq)
-end
+--- So many entries usually have the `last` newest readings: arrival is not quite the order of events.
+local function usually(last) return last + math.min(1000, last // 4) + 16 end
 
---- Sets out how far back the tail has to be read for the same answer the next time.
-local function floor_of(tried, oldest, first_id, last)
-    for _, try in ipairs(tried) do
-        if try.oldest == oldest then return {id = try.id, last = last} end
-    end
-    return {id = first_id, last = last}
-end
+--- The oldest of the `last` newest times, nil if there are not so many.
+local function oldest_of(times, last) return times[#times - last + 1] end
 
 return function(Store, stream_key, key)
-    --- A stream's readings in order of event time, from so far back that the `last` newest are among them. Store.floors remembers how far that was
-    --- where the tail is late, so that all of an imported history is read once only.
+    --- A stream's readings from an entry on, or of its `most` last entries, in order of event time.
+    local function read(self, stream, from, most)
+        local columns = self.redis:columns(stream, from, "+", {max = most, unique = true})
+        return columns.time:totable(), columns
+    end
+
+    --- A stream's readings in order of event time, from so far back that the `last` newest are among them. Where the tail is late Store.floors remembers
+    --- how far that was: nothing before the floor is newer than the oldest of the `last` newest. So all of an imported history, or a day of a device
+    --- whose clock is in another time zone, is read once only.
     local function tail(self, stream, last)
-        local floor, most, tried = self.floors[stream], last + math.min(1000, last // 4) + 16, {}
+        local floor = self.floors[stream]
+        if floor and floor.last >= last then
+            local times, columns = read(self, stream, floor.id)
+            if columns.entries > 4 * usually(floor.last) then -- it may have moved up by now
+                local few, newer = read(self, stream, "-", usually(floor.last))
+                if oldest_of(few, floor.last) == oldest_of(times, floor.last) then floor.id = newer.first_id end
+            end
+            return times, columns.value:totable()
+        end
+        local most, tried = usually(last), {}
         while true do
-            local columns = self.redis:columns(stream, "-", "+", {max = most, unique = true})
-            local times, first_id, all = columns.time:totable(), columns.first_id, columns.entries < most
-            local oldest = times[#times - last + 1] -- of those that are asked for
-            local certain = oldest and (oldest >= arrival(first_id) or floor and floor.last >= last and not_after(first_id, floor.id))
-            if all or certain or most >= MOST_ENTRIES or #times >= MOST_READINGS then
-                if #tried > 0 then self.floors[stream] = floor_of(tried, oldest, first_id, last) end
+            local times, columns = read(self, stream, "-", most)
+            local oldest = oldest_of(times, last)
+            local certain = columns.entries < most or oldest and oldest >= arrival(columns.first_id)
+            tried[#tried + 1] = {id = columns.first_id, oldest = oldest}
+            if certain or most >= MOST_ENTRIES or #times >= MOST_READINGS then
+                for i = 1, #tried > 1 and #tried or 0 do
+                    if tried[i].oldest == oldest then
+                        self.floors[stream] = {id = tried[i].id, last = last}
+                        break
+                    end
+                end
                 return times, columns.value:totable()
             end
-            tried[#tried + 1] = {id = first_id, oldest = oldest}
             most = most * 4
         end
     end

@@ -363,6 +363,8 @@ function Store:forget(sensor)
     self.redis:call("DEL", key(sensor, "readings"), key(sensor, "synthetic"), key(sensor, "quarantine"), key(sensor, "status"),
         key(sensor, "model"), key(sensor, "watch"))
     self.redis:call("HDEL", CLOCKS_KEY, sensor)
+    self.newest[sensor] = nil
+    for source in pairs(STREAMS) do self.floors[stream_key(sensor, source)] = nil end
     for _, name in ipairs(require("neap.rollup_store").keys(self, sensor)) do self.redis:call("DEL", name) end
     self.redis:call("SREM", SENSORS_KEY, sensor)
     if self.known[sensor] then self.known[sensor], self.known_count = nil, self.known_count - 1 end
