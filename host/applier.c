@@ -270,6 +270,10 @@ static void on_position(void *ud, int status, neap_reply *r) {
     neap_reply_free(r);
     bool lost = !stored && logs[i].first > 0 && logs[i].first != logs[i].end;
     bool ahead = applier_most(&at) > logs[i].end && !logs[i].own;
+    if (ahead && !logs[i].loose && strcmp(a->told_ahead, a->uuid) != 0) { /* seen in /health */
+        a->status.damaged_bytes += applier_most(&at) - logs[i].end;
+        memcpy(a->told_ahead, a->uuid, 37);
+    }
     if (ahead) { /* so much is not left to apply. A lane that is ahead of the log stays where it is: somebody may have the rest */
         applier_say(a, a->status.state,
                     logs[i].loose
@@ -277,7 +281,6 @@ static void on_position(void *ud, int status, neap_reply *r) {
                         : "the journal %s is an old copy, or its end was damaged: Redis has it up to %llu, it ends at %llu. What Redis has "
                           "stays, and nothing of it is applied again",
                     a->uuid, (unsigned long long)applier_most(&at), (unsigned long long)logs[i].end);
-        if (!logs[i].loose) a->status.damaged_bytes += applier_most(&at) - logs[i].end; /* seen in /health */
         if (applier_least(&at) >= logs[i].end) applier_position_all(&at, logs[i].end);
     }
     if (odd || (!ahead && applier_most(&at) > logs[i].end) || applier_least(&at) < logs[i].first || lost) {

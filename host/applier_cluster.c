@@ -134,7 +134,7 @@ static bool take_position(neap_applier *a, stream *st, const char *text) {
     neap_journal_log logs[64];
     size_t n = neap_journal_logs(a->j, logs, 64);
     for (size_t i = 0; i < n && i < 64; i++)
-        if (strcmp(logs[i].uuid, m->uuid) == 0 && pos > logs[i].end) return logs[i].loose && !logs[i].own;
+        if (strcmp(logs[i].uuid, m->uuid) == 0 && pos > logs[i].end) return !logs[i].own;
     return true;
 }
 

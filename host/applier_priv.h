@@ -164,9 +164,10 @@ struct neap_applier {
     struct met *met;          /* the logs that streams' positions lie in */
     uint32_t met_count, here; /* here: the log being applied, 1-based */
     size_t met_cap;
-    bool store_lost; /* since the last start: what is retained is replayed */
-    bool told_lost;  /* on a cluster: a node's loss was told of already, before the greeting */
-    char uuid[37];   /* the log being applied */
+    bool store_lost;     /* since the last start: what is retained is replayed */
+    bool told_lost;      /* on a cluster: a node's loss was told of already, before the greeting */
+    char told_ahead[37]; /* the log of which was told that Redis is ahead of it */
+    char uuid[37];       /* the log being applied */
     bool own, have_log;
     uint64_t pos;                         /* where reading the log goes on */
     positions sent;                       /* what the lanes have with the steps under way */

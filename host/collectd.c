@@ -38,7 +38,9 @@ static void add(neap_readings *b, uint32_t item, slice base, slice ds, double v,
         memcpy(p + base.n + 1, ds.s, ds.n);
         name = (slice){p, base.n + 1 + ds.n};
     }
-    const char *bad = isinf(v) ? NEAP_TOO_LARGE : neap_readings_bad_name(name.s, name.n);
+    const char *bad = isinf(v)                                  ? NEAP_TOO_LARGE
+                      : neap_json_utf8(name.s, name.n) < name.n ? "the sensor name is not UTF-8"
+                                                                : neap_readings_bad_name(name.s, name.n);
     if (bad) {
         neap_readings_refuse(b, item, name.s, name.n < NEAP_NAME_MAX ? name.n : NEAP_NAME_MAX, bad);
         return;

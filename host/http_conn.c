@@ -95,7 +95,8 @@ void http_stirs(http_conn *k, int head) {
     if (head) {
         http_phase(k, HTTP_HEAD, k->s->c.head_ms);
     } else if (!k->cut) {
-        k->due = http_now(k->s) + PEEK_MS;
+        uint64_t due = http_now(k->s) + PEEK_MS;
+        k->due = k->limit && k->limit < due ? k->limit : due;
         sweep_by(k->s, k->due);
     }
 }

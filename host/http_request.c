@@ -77,7 +77,7 @@ void *http_on_uri(void *cls, const char *uri, struct MHD_Connection *c) {
     if (!uri || buf_puts(&r->target, uri)) r->bad = 1;
     r->raw = uri;
     r->raw_len = r->target.len;
-    if (k->used) http_phase(k, HTTP_HEAD, s->c.head_ms);
+    if (k->used && k->phase != HTTP_HEAD) http_phase(k, HTTP_HEAD, s->c.head_ms);
     k->used = 1;
     return r;
 }

@@ -182,9 +182,9 @@ static void try_again(neap_journal *j) {
     char path[4096];
     int n = snprintf(path, sizeof path, "%s/probe", journal_own(j)->dir);
     int fd = n > 0 && (size_t)n < sizeof path ? open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0) unlink(path); /* nothing stays, whatever happens */
     bool works = fd >= 0 && write_all(fd, zeros, sizeof zeros, 0) == 0 && fdatasync(fd) == 0;
     if (fd >= 0) close(fd);
-    unlink(path);
     if (!works) return;
     pthread_mutex_lock(&j->mutex);
     j->stats.last_errno = 0;

@@ -31,7 +31,7 @@ static neap_lp_slice series(neap_readings *b, const neap_lp *l, const neap_decod
     return (neap_lp_slice){out, (uint32_t)(p - out), false};
 }
 
-static void add_field(neap_readings *b, const neap_lp *l, const neap_lp_field *f, neap_lp_slice base, int64_t time_us) {
+static void add_field(neap_readings *b, const neap_lp *l, const neap_lp_field *f, neap_lp_slice base, int64_t time_us, const neap_decode_opts *o) {
     if (f->type >= NEAP_LP_BOOL) {
         b->skipped++;
         return;
@@ -47,7 +47,7 @@ static void add_field(neap_readings *b, const neap_lp *l, const neap_lp_field *f
         name = p;
     }
     /* what the grammar lets through: too long, and C1 controls, which begin with 0xC2 */
-    const char *why = n > NEAP_NAME_MAX || memchr(name, 0xC2, n) ? neap_readings_bad_name(name, n) : NULL;
+    const char *why = n > NEAP_NAME_MAX || memchr(name, 0xC2, n) || (o && o->prefix) ? neap_readings_bad_name(name, n) : NULL;
     if (why) {
         neap_readings_refuse(b, l->line, name, n < NEAP_NAME_MAX ? (uint32_t)n : NEAP_NAME_MAX, why);
         return;
@@ -74,7 +74,7 @@ int neap_readings_lines(neap_readings *b, const char *s, size_t n, const neap_de
         int64_t us = NEAP_NO_TIME;
         if (l.has_time) us = l.time_ns / 1000 - (l.time_ns % 1000 < 0); /* towards the past, so that order is kept */
         neap_lp_slice base = series(b, &l, o);
-        for (size_t i = 0; i < l.field_count; i++) add_field(b, &l, &l.fields[i], base, us);
+        for (size_t i = 0; i < l.field_count; i++) add_field(b, &l, &l.fields[i], base, us, o);
     }
     neap_lp_free(&l);
     return got || b->memory ? NEAP_ERR_MEMORY : 0;

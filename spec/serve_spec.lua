@@ -183,7 +183,7 @@ describe("the routes", function()
 
     it("count a batch once that is kept apart in part, however often it is sent", function()
         local function sent()
-            return app:test("POST", "/receive", {headers = {["Idempotency-Key"] = "k"},
+            return app:test("POST", "/receive", {headers = {["Idempotency-Key"] = ("k"):rep(250)},
                 body = '[{"sensor_name":"apart","sensor_output":1,"timestamp":"?"},{"sensor_name":"oven","sensor_output":2}]'})
         end
         for _ = 1, 3 do assert.equal(200, sent().status) end
@@ -195,6 +195,12 @@ describe("the routes", function()
         assert.equal(200, app:test("POST", "/receive?device=hall", {body = '{"temperature":21}'}).status)
         assert.equal(200, app:test("POST", "/api/v1/T/telemetry?device=attic", {body = '{"temperature":30}'}).status)
         assert.equal(204, app:test("POST", "/write?device=attic", {body = "door open=1i"}).status)
+        for _, device in ipairs {"k%FCche", "%1b[2J", "a%0ab", ("x"):rep(600)} do
+            for _, path in ipairs {"/receive", "/write", "/collectd", "/api/v1/T/telemetry"} do
+                assert.equal(400, app:test("POST", path .. "?device=" .. device, {body = '{"t":1}'}).status, path .. device)
+            end
+        end
+        assert.equal(3, get("/api/sensors").json.count)
         assert.same({21, 30, 1}, {get("/api/sensors/hall.temperature/latest").json.value, get("/api/sensors/attic.temperature/latest").json.value,
             get("/api/sensors/attic.door.open/latest").json.value})
     end)

@@ -31,7 +31,7 @@ local puzzling = metric.counter("neap_batches_not_understood_total", "Bodies ref
 
 -- ---- ingest ----
 
-local LONGEST_KEY <const> = 255 -- that the journal keeps
+local LONGEST_KEY <const> = 255 - #" quarantine" -- the journal keeps 255, and the store may put that behind it
 
 --- The batch's name, by which it counts once however often it is sent. Each token has names of its own: nobody's key shuts out another's batch.
 local function key_of(req)
@@ -68,6 +68,7 @@ local function take(here, batch, req)
                 unanswered:inc(batch.refused + taken.count)
                 error(err, 0)
             end
+            here.store:let_go(taken)
             failed:inc()
             unavailable:inc(batch.refused + taken.count)
             here.store_error = tostring(err)
@@ -106,8 +107,7 @@ local function receive(here)
         if not decoder then
             local kind = req:header "Content-Type" or ""
             local lines = kind:find "^application/x?%-?ndjson" or kind:find "^application/jsonl"
-            local device = req.query.device -- puts "DEVICE." before the names, where several devices call theirs the same
-            local opts = device and device ~= "" and {named = true, prefix = device .. "."} or NAMED
+            local opts = clients.options(req, NAMED)
             local batch <close>, err = decode.try[lines and "ndjson" or "json"](req, opts)
             return answer_to(here, batch, err, req)
         end

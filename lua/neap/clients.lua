@@ -7,7 +7,9 @@
 -- protocol, host/plugin/type[.dsname] for collectd, the key of the value for the others.
 
 local decode = require "neap.decode"
+local http = require "neap.http"
 local json = require "neap.json"
+local sensors = require "neap.sensors"
 local when = require "neap.when"
 
 local clients = {}
@@ -18,13 +20,19 @@ local VERSION <const> = "1.8.10" -- the InfluxDB whose manners these are: client
 local WHO <const> = {["X-Influxdb-Version"] = VERSION, ["X-Influxdb-Build"] = "neap " .. neap.version}
 
 --- The decoder's options with ?device=D, which puts "D." before the sensors' names: several devices may call theirs the same.
-local function options(req, opts)
+---@param req neap.http.request
+---@param opts? table
+---@return table?
+function clients.options(req, opts)
     local device = req.query.device
     if not device or device == "" then return opts end
-    opts = opts or {}
-    opts.prefix = device .. "."
-    return opts
+    local name, why = sensors.check_name(device)
+    if not name then http.error(400, "device: " .. why) end
+    local out = {prefix = device .. "."}
+    for k, v in pairs(opts or {}) do out[k] = v end
+    return out
 end
+local options = clients.options
 
 local MOST_NAMED <const> = 20 -- refusals named in an answer
 
@@ -44,7 +52,7 @@ local V2_UNITS <const> = {ns = "ns", us = "us", ms = "ms", s = "s"}
 
 --- InfluxDB 1 answers: 204, or {"error": ..} with the same text in a header.
 local v1 = {units = "ns, us, ms, s, m, h"}
-function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:gsub("[^ -~]", " "))} end
+function v1.bad(text) return 400, {error = text}, {["X-Influxdb-Error"] = (text:sub(1, 500):gsub("[^ -~]", " "))} end
 function v1.partial(refused, _, text) return v1.bad(("partial write: %s dropped=%d"):format(text, refused)) end
 function v1.unavailable() return 503, {error = "the readings could not be stored now, send them again"}, {["Retry-After"] = "1"} end
 

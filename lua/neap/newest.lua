@@ -1,8 +1,8 @@
 --- neap.newest: the newest readings by event time, which need not be the last to arrive: methods of neap.store.
 --
 -- A stream is in order of arrival. Its tail has the newest readings unless what came last is late: a device that sends what it kept while it was
--- offline, an import. Then more of the stream is read, until nothing newer can be before what was read: an entry that arrived before a moment has
--- readings of before that moment, as clocks that are ahead are not believed (neap.ingest).
+-- offline, an import. Then more of the stream is read, until nothing newer can be before what was read: what arrived before a moment is of before that
+-- moment. (Not so where a clock is ahead, by ten minutes at most unless it is to be trusted: what such a one sent may be missed once it is right.)
 
 local decode = require "neap.decode"
 
@@ -18,6 +18,13 @@ local function usually(last) return last + math.min(1000, last // 4) + 16 end
 --- The oldest of the `last` newest times, nil if there are not so many.
 local function oldest_of(times, last) return times[#times - last + 1] end
 
+--- Floors are for so many readings or fewer: a power of two.
+local function class_of(last)
+    local class = 1
+    while class < last do class = class * 2 end
+    return class
+end
+
 return function(Store, stream_key, key)
     --- A stream's readings from an entry on, or of its `most` last entries, in order of event time.
     local function read(self, stream, from, most)
@@ -29,12 +36,15 @@ return function(Store, stream_key, key)
     --- how far that was: nothing before the floor is newer than the oldest of the `last` newest. So all of an imported history, or a day of a device
     --- whose clock is in another time zone, is read once only.
     local function tail(self, stream, last)
-        local floor = self.floors[stream]
-        if floor and floor.last >= last then
-            local times, columns = read(self, stream, floor.id)
-            if columns.entries > 4 * usually(floor.last) then -- it may have moved up by now
-                local few, newer = read(self, stream, "-", usually(floor.last))
-                if oldest_of(few, floor.last) == oldest_of(times, floor.last) then floor.id = newer.first_id end
+        last = class_of(last)
+        local floors = self.floors[stream] or {}
+        local floor = floors[last]
+        if floor then
+            local times, columns = read(self, stream, floor, MOST_ENTRIES)
+            local oldest = oldest_of(times, last)
+            if oldest and columns.entries > 4 * usually(last) then -- it may have moved up by now
+                local few, newer = read(self, stream, "-", usually(last))
+                if oldest_of(few, last) == oldest then floors[last] = newer.first_id end
             end
             return times, columns.value:totable()
         end
@@ -44,16 +54,16 @@ return function(Store, stream_key, key)
             local oldest = oldest_of(times, last)
             local certain = columns.entries < most or oldest and oldest >= arrival(columns.first_id)
             tried[#tried + 1] = {id = columns.first_id, oldest = oldest}
-            if certain or most >= MOST_ENTRIES or #times >= MOST_READINGS then
-                for i = 1, #tried > 1 and #tried or 0 do
+            if certain or most == MOST_ENTRIES or #times >= MOST_READINGS then
+                for i = 1, oldest and #tried > 1 and #tried or 0 do
                     if tried[i].oldest == oldest then
-                        self.floors[stream] = {id = tried[i].id, last = last}
+                        floors[last], self.floors[stream] = tried[i].id, floors
                         break
                     end
                 end
                 return times, columns.value:totable()
             end
-            most = most * 4
+            most = math.min(most * 4, MOST_ENTRIES)
         end
     end
 

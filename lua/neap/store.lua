@@ -81,7 +81,7 @@ function Store:load_sensors()
     return names
 end
 
---- A sensor that was let in is known now.
+--- A sensor that was let in is known now, or will not be.
 function Store:arrived(name)
     if self.let_in[name] then self.let_in[name], self.let_in_count = nil, self.let_in_count - 1 end
 end
@@ -104,6 +104,14 @@ function Store:sensors()
     local names = self:load_sensors()
     table.sort(names)
     return names
+end
+
+--- Those of a batch that could not be stored are not there after all.
+---@param taken neap.ingest.Taken
+function Store:let_go(taken)
+    for _, set in ipairs {taken, taken.aside} do
+        for _, name in ipairs(set.order) do self:arrived(name) end
+    end
 end
 
 -- ---- writing ----

@@ -140,7 +140,13 @@ function supervisor.start(opt)
 
     local sockets = http.sockets {host = host, port = port, count = opt.workers} -- first: where the port is taken nothing is left behind
     local here <close> = session.open(opt, {serve = true})
-    local lock <close> = secret.lock(here.data .. "/serve.lock") -- luacheck: ignore 211
+    local path, deadline = here.data .. "/serve.lock", task.now() + opt.drain + 2 -- one that is ending may take so long
+    local held = secret.lock(path)
+    while not held and task.now() < deadline do
+        task.sleep(0.1)
+        held = secret.lock(path)
+    end
+    local lock <close> = held
     if not lock then
         error(("another `neap serve` uses the data directory %s: stop that one first, or give this one a directory of its own with --data")
             :format(here.data), 0)
