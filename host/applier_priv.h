@@ -30,8 +30,8 @@ enum {
     APPLIER_TURN_MS = 4, /* between two turns at least: a step has costs of its own */
     APPLIER_POSITION_TEXT = (APPLIER_LANES + 1) * 21,
     APPLIER_DURABLE_MAX = 4096,
-    APPLIER_LATE_MS =
-        1000, /* an entry that came so long ago gets the time of its arrival for an ID, not that of now; it holds what came within as much */
+    APPLIER_LATE_MS = 3000, /* an entry that came so long ago gets the time of its arrival for an ID, not that of now; .. */
+    APPLIER_SAME_MS = 1000, /* .. what came within so long may share it */
     APPLIER_TICK_MS = 500
 };
 

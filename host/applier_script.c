@@ -49,12 +49,14 @@
     "  return redis.error_reply(may and err or 'NOPERM this user may not ' .. command .. ' ' .. key .. ': see ACL SETUSER')\n"                       \
     "end\n"                                                                                                                                          \
     "local clock = redis.call('TIME')[1] * 1000 + 1000\n"                                                                                            \
-    "local stale = clock - built > 2000\n"                                                                                                           \
+    "local stale = clock - built > 4000\n"                                                                                                           \
+    "local seen, future\n"                                                                                                                           \
     "local function late(trim, key, id, time, text)\n"                                                                                               \
-    "  if id ~= '*' and string.match(id, '^%d+') + 0 > clock then id = '*' end\n"                                                                    \
+    "  if id ~= seen then seen, future = id, id ~= '*' and string.match(id, '^%d+') + 0 > clock end\n"                                               \
+    "  if future then id = '*' end\n"                                                                                                                \
     "  local r = trim and pcall('XADD', key, 'MAXLEN', '~', keep, id, time, text) or not trim and pcall('XADD', key, id, time, text)\n"              \
-    "  local err = id ~= '*' and type(r) == 'table' and r.err or ''\n"                                                                               \
-    "  local misplaced = string.find(err, 'ID specified', 1, true) or string.find(err, 'stream ID', 1, true)\n"                                      \
+    "  if id == '*' or type(r) ~= 'table' or not r.err then return r end\n"                                                                          \
+    "  local misplaced = string.find(r.err, 'ID specified', 1, true) or string.find(r.err, 'stream ID', 1, true)\n"                                  \
     "  return misplaced and late(trim, key, '*', time, text) or r\n"                                                                                 \
     "end\n"                                                                                                                                          \
     "local function count(text) return select(2, string.gsub(text, ' ', '')) + 1 end\n"                                                              \

@@ -92,7 +92,7 @@ int applier_unit_add(neap_applier *a, const neap_record *r, uint32_t place) {
     group *g = &u->groups[st->group];
     int64_t late_ms = r->arrival_us < (s->built_ms - APPLIER_LATE_MS) * 1000 ? r->arrival_us / 1000 : 0;
     bool full = g->chunk.count >= APPLIER_ENTRY_READINGS || g->len >= APPLIER_ENTRY_BYTES;
-    if (late_ms != g->late_ms) full |= !late_ms || !g->late_ms || late_ms - g->late_ms >= APPLIER_LATE_MS;
+    if (late_ms != g->late_ms) full |= !late_ms || !g->late_ms || late_ms - g->late_ms >= APPLIER_SAME_MS;
     if ((!g->entry || full) && begin_entry(u, g, r->time_us, late_ms)) return NEAP_ERR_MEMORY;
     buf_clear(&s->chunk);
     if (neap_chunk_put(&g->chunk, &s->chunk, r->time_us, r->text, r->text_len) || add_text(s, u, g, s->chunk.data, s->chunk.len))
