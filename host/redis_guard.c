@@ -72,6 +72,7 @@ static void *wait_for_users(void *unused) {
 }
 
 static pid_t spawn(void) {
+    neap_redis_aof_mend();
     pid_t me = getpid(), pid = fork();
     if (pid) return pid;
     prctl(PR_SET_PDEATHSIG, SIGTERM);

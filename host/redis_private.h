@@ -21,6 +21,11 @@ enum redis_probe { PROBE_NOBODY, PROBE_SILENT, PROBE_LOADING, PROBE_UP };
 enum redis_probe redis_probe(const char *path, int wait_ms);
 void redis_ask_shutdown(const char *path); /* SHUTDOWN NOSAVE: the AOF is written and synced anyway */
 
+/* For the guard, of the append-only file in the working directory (redis_aof.c). The file that grows: of Redis 7 the increment with the highest
+   number, before that the only one. A descriptor, or -1: there is none. */
+int neap_redis_aof_open(int flags);
+/* Before redis-server reads it: cuts it in front of a MULTI block that is not complete. Returns how many bytes went. */
+long long neap_redis_aof_mend(void);
 /* For the guard: from now on a thread gives the append-only file in the working directory to the disk as it grows (redis_writeback.c). */
 void redis_write_back(void);
 

@@ -1,34 +1,16 @@
 /* redis_writeback.c: the private redis-server's append-only file, given to the disk as it grows. With `everysec` Redis asks for it once a second:
    at a million readings a second 12 MB, which hold the disk for some 6 ms, and every answer that waits for the journal's fdatasync stands behind
    them. Begun a piece at a time, little is left when the second is over. It makes nothing durable, and nothing waits for it. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "host/redis_private.h"
 
 enum { PIECE = 256 << 10, PAGE = 4096, BUSY_MS = 10, QUIET_MS = 320, LOOK_MS = 1000 };
-
-/* The file that grows, in the working directory: of Redis 7 the increment with the highest number, before that the only one. -1: none. */
-static int open_newest(void) {
-    char path[300] = "appendonly.aof";
-    long newest = -1;
-    DIR *dir = opendir("appendonlydir");
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        long n;
-        int end = 0;
-        if (sscanf(e->d_name, "appendonly.aof.%ld.incr.aof%n", &n, &end) != 1 || !end || e->d_name[end] || n <= newest) continue;
-        newest = n;
-        snprintf(path, sizeof path, "appendonlydir/%s", e->d_name);
-    }
-    if (dir) closedir(dir);
-    return open(path, O_RDONLY | O_CLOEXEC);
-}
 
 static void *write_back(void *unused) {
     int fd = -1;
@@ -38,7 +20,7 @@ static void *write_back(void *unused) {
     long wait = QUIET_MS, since = LOOK_MS;
     for (;; nanosleep(&(struct timespec){.tv_sec = wait / 1000, .tv_nsec = wait % 1000 * 1000000}, NULL), since += wait) {
         if (since >= LOOK_MS) { /* is there a newer one? */
-            int newer = open_newest();
+            int newer = neap_redis_aof_open(O_RDONLY);
             if (fd >= 0) close(fd);
             fd = newer;
             since = 0;
