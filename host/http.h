@@ -155,6 +155,8 @@ int neap_http_fake_header(neap_http_req *r, int i, const char **name, const char
 
 /* The reason phrase of a status, "Unknown" if it has none. */
 const char *neap_http_reason(int status);
+/* InfluxDB 2's word for a refusal. */
+const char *neap_http_code(int status);
 /* A refusal's body in the words of every kind of client: problem+json (RFC 9457), and `error` as InfluxDB 1 has it, `code`, `message` and, if not 0,
    maxLength as InfluxDB 2 has them. detail: plain text without quotes, "" for the usual one. Returns its length, like snprintf. */
 enum { NEAP_HTTP_PROBLEM = 800 };

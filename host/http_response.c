@@ -22,34 +22,39 @@ int neap_http_equal(const void *a, size_t an, const void *b, size_t bn) {
     return diff == 0;
 }
 
+static const struct usual {
+    int status;
+    const char *code, *detail;
+} usual[] = {{400, "invalid", "the request is malformed"},
+             {401, "unauthorized", ""},
+             {403, "forbidden", ""},
+             {404, "not found", ""},
+             {405, "method not allowed", ""},
+             {408, "request timeout", "the request did not come in time"},
+             {413, "request too large", "the body is larger than this server takes"},
+             {415, "unsupported media type", ""},
+             {421, "invalid", ""},
+             {429, "too many requests", ""},
+             {431, "request header fields too large", "the headers are larger than this server takes"},
+             {503, "unavailable", "the server is busy, try again"}};
+
+static const struct usual *usual_of(int status) {
+    static const struct usual client = {0, "invalid", ""}, server = {0, "internal error", ""};
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        if (usual[i].status == status) return &usual[i];
+    return status < 500 ? &client : &server;
+}
+
+const char *neap_http_code(int status) { return usual_of(status)->code; }
+
 int neap_http_problem(char *out, size_t n, int status, const char *detail, uint64_t max_length) {
-    static const struct {
-        int status;
-        const char *code, *detail;
-    } usual[] = {{400, "invalid", "the request is malformed"},
-                 {401, "unauthorized", ""},
-                 {403, "forbidden", ""},
-                 {404, "not found", ""},
-                 {405, "method not allowed", ""},
-                 {408, "request timeout", "the request did not come in time"},
-                 {413, "request too large", "the body is larger than this server takes"},
-                 {415, "unsupported media type", ""},
-                 {421, "invalid", ""},
-                 {429, "too many requests", ""},
-                 {431, "request header fields too large", "the headers are larger than this server takes"},
-                 {503, "unavailable", "the server is busy, try again"}};
-    const char *name = neap_http_reason(status), *code = status < 500 ? "invalid" : "internal error", *text = detail;
+    const struct usual *u = usual_of(status);
+    const char *name = neap_http_reason(status), *text = *detail ? detail : *u->detail ? u->detail : name;
     char most[40] = "";
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
-        if (usual[i].status != status) continue;
-        code = usual[i].code;
-        if (!*text) text = usual[i].detail;
-    }
-    if (!*text) text = name;
     if (max_length) snprintf(most, sizeof most, ",\"maxLength\":%llu", (unsigned long long)max_length);
     return snprintf(
         out, n, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"detail\":\"%s\",\"error\":\"%s\",\"code\":\"%s\",\"message\":\"%s\"%s}",
-        name, status, text, text, code, text, most);
+        name, status, text, text, u->code, text, most);
 }
 
 int http_raw_error(char *buf, size_t n, int status, uint64_t max_length) {

@@ -373,6 +373,11 @@ static int core_reason(lua_State *L) {
     return 1;
 }
 
+static int core_code(lua_State *L) {
+    lua_pushstring(L, neap_http_code((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
 static int core_type(lua_State *L) {
     lua_pushstring(L, neap_http_type(luaL_checkstring(L, 1)));
     return 1;
@@ -386,9 +391,9 @@ static int core_bind(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {{"app", core_app},       {"listen", core_listen},     {"test", core_test}, {"equal", core_equal},
-                                     {"reason", core_reason}, {"bind", core_bind},         {"type", core_type}, {"sockets", core_sockets},
-                                     {"close", core_close},   {"caller", http_req_caller}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"app", core_app},         {"listen", core_listen}, {"test", core_test},         {"equal", core_equal},
+                                     {"reason", core_reason},   {"code", core_code},     {"bind", core_bind},         {"type", core_type},
+                                     {"sockets", core_sockets}, {"close", core_close},   {"caller", http_req_caller}, {NULL, NULL}};
 static const luaL_Reg app_methods[] = {{"add", app_add}, {"set", app_set}, {"__gc", app_gc}, {NULL, NULL}};
 static const luaL_Reg server_methods[] = {{"port", server_port},   {"fd", server_fd},         {"swap", server_swap},
                                           {"drain", server_drain}, {"stats", server_stats},   {"answers", server_answers},

@@ -9,6 +9,7 @@
 -- token asks for Basic, without which collectd and browsers do not send theirs. A token for some sensors writes to these and reads these,
 -- and nothing else.
 
+local core = require "neap.http.core"
 local metric = require "neap.metric"
 local ratelimit = require "neap.ratelimit"
 local tokens = require "neap.tokens"
@@ -62,12 +63,10 @@ end
 
 -- ---- refusals, in each client's words ----
 
-local CODES <const> = {[401] = "unauthorized", [403] = "forbidden", [429] = "too many requests"}
-
 local function refuse(req, status, reason, text, headers)
     refused:inc(1, {reason = reason})
     local path = req.path
-    if path:find "^/api/v2/" then return status, {code = CODES[status], message = text}, headers end
+    if path:find "^/api/v2/" then return status, {code = core.code(status), message = text}, headers end
     if path:find "^/api/v1/" then return status, {status = status, message = text, errorCode = status == 429 and 33 or 10}, headers end
     if path == "/write" or path == "/query" then headers["X-Influxdb-Error"] = text end
     return status, {status = "error", error = text}, headers

@@ -75,11 +75,9 @@ function http.whole(first, second, third)
 end
 
 -- In the words of every kind of client, as the answers that C gives (neap_http_problem): problem+json, InfluxDB 1's `error`, InfluxDB 2's `code`.
-local CODES <const> = {[401] = "unauthorized", [403] = "forbidden", [404] = "not found", [413] = "request too large",
-    [415] = "unsupported media type", [429] = "too many requests", [503] = "unavailable"}
 local function problem(status, message, more)
     local body = {type = "about:blank", title = core.reason(status), status = status, detail = message, error = message, message = message,
-        code = CODES[status] or status < 500 and "invalid" or "internal error"}
+        code = core.code(status)}
     for k, v in pairs(more or {}) do if body[k] == nil then body[k] = v end end
     return status, body, {["Content-Type"] = "application/problem+json"}
 end
