@@ -49,8 +49,8 @@ static void running(neap_applier *a) {
     if (a->status.state != NEAP_APPLIER_RUNNING) applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
 }
 
-static void moved(neap_applier *a, const char *uuid, bool own, uint64_t to) {
-    if (own) neap_journal_set_applied(a->j, to);
+static void moved(neap_applier *a, const char *uuid, uint64_t to) {
+    neap_journal_set_applied(a->j, uuid, to);
     applier_applied(a, uuid, to);
 }
 
@@ -63,7 +63,7 @@ static void step_done(neap_applier *a, const flight *f, const neap_reply *r) {
     }
     uint64_t took = uv_now(a->loop) - f->sent_ms;
     a->took_ms = took > a->took_ms ? took : a->took_ms - (a->took_ms - took) / 4; /* one slow step is not forgotten at once */
-    moved(a, f->uuid, f->own, f->to);
+    moved(a, f->uuid, f->to);
     running(a);
 }
 
@@ -162,12 +162,12 @@ static bool send_step(neap_applier *a) {
                     a->uuid, (unsigned long long)to);
     }
     if (!s->commands) { /* a cluster has all of it already */
-        moved(a, a->uuid, a->own, to);
+        moved(a, a->uuid, to);
         a->pos = to;
         return true;
     }
     flight *f = &a->flights[(a->first_flight + a->flying) % APPLIER_FLIGHTS];
-    *f = (flight){.a = a, .own = a->own, .from = applier_applied_to(a), .to = a->cluster ? to : applier_least(&s->next)};
+    *f = (flight){.a = a, .from = applier_applied_to(a), .to = a->cluster ? to : applier_least(&s->next)};
     memcpy(f->uuid, a->uuid, 37);
     neap_redis_req q = {.bytes = s->bytes, .len = s->len, .count = s->commands, .cb = on_step, .ud = f};
     if (a->cluster) q.flags = NEAP_REDIS_BATCH;
@@ -309,7 +309,7 @@ static void on_position(void *ud, int status, neap_reply *r) {
     applier_begin_at(a, &at, text);
     a->have_log = true;
     if (stored) applier_applied(a, a->uuid, a->pos);
-    if (a->own) neap_journal_set_applied(a->j, a->pos);
+    neap_journal_set_applied(a->j, a->uuid, a->pos);
     applier_say(a, NEAP_APPLIER_RUNNING, "%s", "");
     applier_pump(a);
 }

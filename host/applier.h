@@ -50,9 +50,8 @@ typedef struct neap_applier_status {
     enum neap_applier_class durability;
     char text[480]; /* why it is not RUNNING, or "" */
     uint64_t steps, readings, duplicates, dead, rewinds, replays, damaged_bytes;
-    uint64_t behind; /* bytes in the journal that are not applied yet */
-    char store[37];  /* the store's UUID, or "" */
-    bool unsaved;    /* Redis cannot write its append-only file: what it took since stays in the journal */
+    char store[37]; /* the store's UUID, or "" */
+    bool unsaved;   /* Redis cannot write its append-only file: what it took since stays in the journal */
 } neap_applier_status;
 void neap_applier_get_status(neap_applier *a, neap_applier_status *out);
 const char *neap_applier_class_name(enum neap_applier_class c); /* "always", "everysec", "rdb", "none", "unknown" */

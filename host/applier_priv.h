@@ -132,7 +132,6 @@ typedef struct step { /* the builder's memory, reused */
 typedef struct flight {
     struct neap_applier *a;
     char uuid[37];
-    bool own;
     uint64_t from, to, sent_ms;
 } flight;
 

@@ -213,6 +213,7 @@ void applier_greet(neap_applier *a) {
 
 /* What we believed to be applied has to be asked again, from the oldest log on: a crash of Redis may have taken some of it back. */
 void applier_distrust(neap_applier *a) {
+    neap_journal_doubt(a->j);
     a->have_log = false;
     a->uuid[0] = 0;
     a->applied_first = a->applied_count = 0;

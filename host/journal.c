@@ -257,6 +257,12 @@ int64_t neap_journal_stamp(neap_journal *j, uint32_t n) {
 void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out) {
     pthread_mutex_lock(&j->mutex);
     *out = j->stats;
+    for (size_t i = 0; i < j->log_count; i++) {
+        const jlog *g = j->logs[i];
+        uint64_t from = g->seg_count ? g->segs[0].start : g->end;
+        if (g->applied > from) from = g->applied;
+        out->behind += g->end > from ? g->end - from : 0;
+    }
     out->max_bytes = j->max_bytes;
     out->max_age_ms = j->max_age_ms;
     out->age_ms = journal_age_ms(j);

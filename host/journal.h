@@ -90,8 +90,10 @@ int neap_journal_check(neap_journal *j, const char *uuid, uint64_t pos);
 /* Nothing before `upto` is needed any more: deletes the segments that end there or earlier, and an older log as a whole at its end. */
 void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
 
-/* The applier's progress in the own log; wakes those who wait for it. Any thread. */
-void neap_journal_set_applied(neap_journal *j, uint64_t end);
+/* The applier's progress in a log; in the own log it wakes those who wait for it. It may go back, if Redis did. Any thread. */
+void neap_journal_set_applied(neap_journal *j, const char *uuid, uint64_t end);
+/* How far any log is applied is not known any more, until it is told anew: all that is retained counts as behind. Any thread. */
+void neap_journal_doubt(neap_journal *j);
 
 /* The applier tells whether waiting for it makes sense now (it runs, and Redis answers); false at first. Any thread. */
 void neap_journal_set_live(neap_journal *j, bool live);
@@ -117,7 +119,9 @@ typedef struct neap_journal_stats {
     uint64_t refused_old;                                /* of them, so many because the oldest record waits for too long */
     uint64_t age_ms, max_age_ms;                         /* for how long the oldest record has waited to be applied, to 20 ms or a fortieth */
     bool loose;
-    uint64_t retained, max_bytes, durable, applied;
+    uint64_t retained, max_bytes;
+    uint64_t durable, applied; /* positions in the own log. applied: the furthest that Redis ever had */
+    uint64_t behind;           /* bytes of all logs that Redis does not have, as far as the applier knows now */
     int last_errno; /* of the last failed write or sync; 0 when the one after it worked */
 } neap_journal_stats;
 void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out);

@@ -253,11 +253,21 @@ void neap_journal_unwait(neap_journal_client *c, void *ud) {
     if (!c->closed) keep_loop(c);
 }
 
-void neap_journal_set_applied(neap_journal *j, uint64_t end) {
+void neap_journal_set_applied(neap_journal *j, const char *uuid, uint64_t end) {
     pthread_mutex_lock(&j->mutex);
-    if (end > j->stats.applied) j->stats.applied = end;
-    for (neap_journal_client *c = j->clients; c; c = c->next)
+    for (size_t i = 0; i < j->log_count; i++)
+        if (strcmp(j->logs[i]->uuid, uuid) == 0) j->logs[i]->applied = end;
+    uint64_t own = journal_own(j)->applied;
+    bool more = own > j->stats.applied;
+    if (more) j->stats.applied = own;
+    for (neap_journal_client *c = j->clients; more && c; c = c->next)
         if (atomic_load(&c->waiting)) neap_wake_send(&c->wake);
+    pthread_mutex_unlock(&j->mutex);
+}
+
+void neap_journal_doubt(neap_journal *j) {
+    pthread_mutex_lock(&j->mutex);
+    for (size_t i = 0; i < j->log_count; i++) j->logs[i]->applied = 0;
     pthread_mutex_unlock(&j->mutex);
 }
 

@@ -28,6 +28,7 @@ typedef struct jlog {
     jsegment *segs;
     size_t seg_count, seg_cap;
     uint64_t end, released;    /* released: nothing before it is needed */
+    uint64_t applied;          /* as the applier says; 0: not known */
     bool loose;                /* its lock file says so: it is not empty */
     bool own, broken;          /* broken: the last segment must not be written to any more */
     int spare[JOURNAL_SPARES]; /* the own log's: files to write the next segments into; -1: none */

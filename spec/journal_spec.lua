@@ -54,6 +54,8 @@ describe("the journal", function()
         local stats = j:stats()
         assert.equal(2, stats.readings)
         assert.equal(0, stats.behind)
+        local other <close> = journal.open {dir = dir .. "/journal"} -- where it is not applied as much is known
+        assert.equal(0, other:stats().behind)
         assert.equal("everysec", stats.durability)
         assert.same({}, journal.degraded(j))
         local metric = require "neap.metric"
@@ -115,6 +117,8 @@ describe("the journal", function()
         helper.eventually(function() return j:stats().behind == 0 and j:stats().state == "running" end)
         s:kill()
         for i = 21, 30 do j:append_pairs({"t"}, {t = {i, i}}) end
+        local other <close> = journal.open {dir = dir .. "/journal"}
+        assert.is_true(other:stats().behind > 0)
         s:start_again()
         local position = j:append_pairs({"t"}, {t = {31, 31}})
         helper.eventually(function() return select(2, j:wait(position, 1)) end)

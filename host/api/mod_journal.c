@@ -313,6 +313,7 @@ static int journal_m_stats(lua_State *L) {
     set_int(L, "max_bytes", s.max_bytes);
     set_int(L, "durable", s.durable);
     set_int(L, "applied", s.applied);
+    set_int(L, "behind", s.behind);
     lua_pushboolean(L, neap_journal_is_live(u->j));
     lua_setfield(L, -2, "live");
     if (s.last_errno) lua_pushstring(L, strerror(s.last_errno)), lua_setfield(L, -2, "error");
@@ -336,7 +337,6 @@ static int journal_m_stats(lua_State *L) {
     set_int(L, "rewinds", a.rewinds);
     set_int(L, "replays", a.replays);
     set_int(L, "damaged_bytes", a.damaged_bytes);
-    set_int(L, "behind", a.behind);
     return 1;
 }
 

@@ -29,7 +29,7 @@ end
 local function check_journal(here, answer, degraded)
     local kept = here.journal_stats and here.journal_stats() or here.journal:stats()
     answer.redis.up = kept.live
-    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = math.max(kept.behind or 0, kept.durable - kept.applied), oldest = kept.age}
+    answer.journal = {retained = kept.retained, max_bytes = kept.max_bytes, behind = kept.behind, oldest = kept.age}
     local sentences, kinds = journal.degraded(kept)
     for i, text in ipairs(sentences) do degraded(kinds[i], text) end
     local full = kept.retained > kept.max_bytes * 0.98 and "the journal is full: Redis is behind, and its bound is reached"

@@ -141,7 +141,11 @@ static bool until(host *h, bool (*cond)(host *)) {
 
 static int wanted_acks;
 static bool all_acked(host *h) { return h->acked >= wanted_acks; }
-static bool all_applied(host *h) { return status_of(h).state == NEAP_APPLIER_RUNNING && status_of(h).behind == 0 && all_acked(h); }
+static bool all_applied(host *h) {
+    neap_journal_stats s;
+    neap_journal_get_stats(h->j, &s);
+    return status_of(h).state == NEAP_APPLIER_RUNNING && s.behind == 0 && all_acked(h);
+}
 __attribute__((unused)) static bool is_stopped(host *h) { return status_of(h).state == NEAP_APPLIER_STOPPED; }
 static bool is_away(host *h) { return status_of(h).state == NEAP_APPLIER_AWAY; }
 __attribute__((unused)) static bool released(host *h) {

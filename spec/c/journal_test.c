@@ -546,6 +546,12 @@ static void test_threads(void) {
     wipe();
 }
 
+static uint64_t behind(neap_journal *j) {
+    neap_journal_stats s;
+    neap_journal_get_stats(j, &s);
+    return s.behind;
+}
+
 static void on_applied(void *ud, int status, uint64_t end) { *(int *)ud += status == 0 ? 1 : 100; }
 
 static void test_applied(void) {
@@ -558,19 +564,33 @@ static void test_applied(void) {
     CHECK(neap_journal_wait_applied(b.c, end + 1, on_applied, &second) == 0);
     CHECK(neap_journal_wait_applied(b.c, end, on_applied, &gone) == 0);
     neap_journal_unwait(b.c, &gone);
-    neap_journal_set_applied(b.j, end - 1);
+    neap_journal_log own;
+    CHECK(neap_journal_logs(b.j, &own, 1) == 1 && behind(b.j) == end, "nothing is known to be applied");
+    neap_journal_set_applied(b.j, own.uuid, end - 1);
+    CHECK(behind(b.j) == 1);
     uv_run(&b.loop, UV_RUN_NOWAIT);
     CHECK(first == 0);
-    neap_journal_set_applied(b.j, end);
+    neap_journal_set_applied(b.j, own.uuid, end);
     while (!first) uv_run(&b.loop, UV_RUN_ONCE);
     CHECK(first == 1 && second == 0 && gone == 0);
     CHECK(neap_journal_wait_applied(b.c, end, on_applied, &gone) == 0); /* already there: in the next turn */
     CHECK(gone == 0);
     while (!gone) uv_run(&b.loop, UV_RUN_ONCE);
+    CHECK(behind(b.j) == 0);
+    neap_journal_set_applied(b.j, own.uuid, end - 2);
+    CHECK(behind(b.j) == 2, "Redis went back");
+    neap_journal_doubt(b.j);
+    CHECK(behind(b.j) == end, "who knows");
     char rec[400];
     for (uint32_t i = 0; i < 50; i++) neap_journal_append(b.c, rec, make(i, rec), on_ack, &b);
     stop(&b); /* with appends and a wait still out: each is called back once */
     CHECK(b.acked + b.failed == 53 && second == 100, "%d %d %d", b.acked, b.failed, second);
+    start(&b, 0, 0);
+    neap_journal_log logs[2];
+    CHECK(neap_journal_logs(b.j, logs, 2) == 2 && behind(b.j) == logs[0].end, "an older log counts too");
+    neap_journal_set_applied(b.j, logs[0].uuid, logs[0].end);
+    CHECK(behind(b.j) == 0);
+    stop(&b);
     wipe();
 }
 
