@@ -122,7 +122,7 @@ typedef struct neap_journal_stats {
     uint64_t retained, max_bytes;
     uint64_t durable, applied; /* positions in the own log. applied: the furthest that Redis ever had */
     uint64_t behind;           /* bytes of all logs that Redis does not have, as far as the applier knows now */
-    int last_errno; /* of the last failed write or sync; 0 when the one after it worked */
+    int last_errno;            /* of the last failed write or sync; 0 when the one after it worked */
 } neap_journal_stats;
 void neap_journal_get_stats(neap_journal *j, neap_journal_stats *out);
 #endif
