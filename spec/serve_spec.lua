@@ -191,6 +191,26 @@ describe("the routes", function()
         assert.same({1, 1}, {here.store:entries("apart", "quarantine"), here.store:entries "oven"})
     end)
 
+    it("show the other sensors where something else is in one's place", function()
+        r:set("neap:{bad}:readings", "mine")
+        assert.equal(200, post('[{"sensor_name":"bad","sensor_output":1},{"sensor_name":"oven","sensor_output":2}]').status)
+        helper.eventually(function() return here.store:entries "oven" == 1 end)
+        assert.equal("mine", r:get "neap:{bad}:readings")
+        assert.equal(1, r:xlen "neap:dead")
+        for _, path in ipairs {"/api/sensors", "/api/status"} do
+            local answer = get(path)
+            assert.equal(200, answer.status)
+            local bad, oven = table.unpack(answer.json.sensors)
+            assert.equal("bad", bad.name)
+            assert.matches("WRONGTYPE.*neap:{bad}:readings.*`TYPE key`", bad.hint)
+            assert.equal(2, oven.latest and oven.latest.value or oven.value)
+        end
+        local bad, oven = table.unpack(here.store:pulse({"bad", "oven"}, 2)) -- what the page is told as it happens
+        assert.matches("neap:{bad}:readings", bad.why)
+        assert.equal(2, oven.value)
+        assert.equal(500, get("/api/sensors/bad").status)
+    end)
+
     it("put a device's name before its sensors' names", function()
         assert.equal(200, app:test("POST", "/receive?device=hall", {body = '{"temperature":21}'}).status)
         assert.equal(200, app:test("POST", "/api/v1/T/telemetry?device=attic", {body = '{"temperature":30}'}).status)

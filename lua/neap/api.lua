@@ -228,7 +228,26 @@ local function status(here)
     end
 end
 
+--- What `fn` says of a sensor. What Redis holds in its place may be something else: that is said then, and the others are shown all the same.
+local function or_why(fn, here, name, ...)
+    local ok, result = pcall(fn, here, name, ...)
+    if ok then return result end
+    if type(result) ~= "table" or result.code ~= "WRONGTYPE" then error(result, 0) end
+    return {name = name, sensor = name, state = "unreadable", anomaly_detected = 0, hint = tostring(result), recent = json.array {}}
+end
+
 local MOST_SHOWN <const> = 200
+
+--- A sensor's verdict with its newest readings.
+local function glance(here, name)
+    local source = here.store:has(name, "real") and "real" or "synthetic"
+    local times, values = here.store:history(name, {last = 60, source = source})
+    local n, one, recent = #times, status_of(here, name), json.array {}
+    for k = 1, n do recent[k] = {time = when.iso(times[k]), value = values[k]} end
+    one.recent, one.unit, one.synthetic = recent, here.specs:get(name).unit, source == "synthetic"
+    if n > 0 then one.time, one.value = when.iso(times[n]), values[n] end
+    return one
+end
 
 --- Every sensor's verdict with its newest readings: what the page shows.
 local function overview(here)
@@ -236,13 +255,7 @@ local function overview(here)
         local list = json.array {}
         for i, name in ipairs(here.store:sensors()) do
             if i > MOST_SHOWN then break end
-            local source = here.store:has(name, "real") and "real" or "synthetic"
-            local times, values = here.store:history(name, {last = 60, source = source})
-            local n, one, recent = #times, status_of(here, name), json.array {}
-            for k = 1, n do recent[k] = {time = when.iso(times[k]), value = values[k]} end
-            one.recent, one.unit, one.synthetic = recent, here.specs:get(name).unit, source == "synthetic"
-            if n > 0 then one.time, one.value = when.iso(times[n]), values[n] end
-            list[i] = one
+            list[i] = or_why(glance, here, name)
         end
         return {count = #list, sensors = list, fleet = here.specs.fleet}
     end
@@ -269,7 +282,7 @@ function api.routes(app, here)
     end)
     app:get("/api/sensors", function()
         local list, clocks = json.array {}, here.store:clocks()
-        for i, name in ipairs(here.store:sensors()) do list[i] = describe(here, name, clocks) end
+        for i, name in ipairs(here.store:sensors()) do list[i] = or_why(describe, here, name, clocks) end
         return {count = #list, sensors = list}
     end)
     app:get("/api/sensors/:name", function(req)

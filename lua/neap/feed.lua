@@ -18,7 +18,7 @@ local LOOK_S <const> = 1
 local MOST_SHOWN <const> = 200
 local MOST_WAITING <const> = 400 -- events a slow client may be behind; it is then let go and connects again
 
---- One look: {name = {mark, time_us, value}}, where another mark means news.
+--- One look: {name = {mark, time_us, value, why}}, where another mark means news.
 local function look(store)
     local names, seen = store:sensors(), {}
     for i, pulse in ipairs(store:pulse(names, MOST_SHOWN)) do seen[names[i]] = pulse end
@@ -40,6 +40,7 @@ function feed.routes(app, here, verdict)
     local function event_of(name, pulse)
         local one = verdict(name)
         one.unit, one.flagged_stretches = here.specs:get(name).unit, json.array(one.flagged_stretches)
+        if pulse.why then one.state, one.hint = "unreadable", pulse.why end
         if pulse.time_us then one.time, one.value = when.iso(pulse.time_us), pulse.value end
         return json.encode(one)
     end

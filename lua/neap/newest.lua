@@ -123,7 +123,7 @@ return function(Store, stream_key, key)
     end
 
     --- The newest reading and the verdict of many sensors in one round trip: {mark, time_us, value} each; another mark means that something has
-    --- changed.
+    --- changed. Where a key is no stream: {mark, why}.
     ---@param names string[]
     ---@param most integer
     ---@return table[]
@@ -135,12 +135,15 @@ return function(Store, stream_key, key)
                 p:raw("XREVRANGE", stream_key(names[i]), "+", "-", "COUNT", 1)
                 p:call("GET", key(names[i], "status"))
             end
-        end)
+        end, {keep_errors = true})
         for i = 1, n do
-            local name, entry, status = names[i], (replies[2 * i - 1] or {})[1], replies[2 * i] or ""
+            local name, entries, status = names[i], replies[2 * i - 1] or {}, replies[2 * i] or ""
+            if entries.code and entries.code ~= "WRONGTYPE" then error(entries, 0) end
+            local entry = entries[1]
             local shown = entry and shown_after(self, name, entry) or nil
             self.newest[name] = shown
-            pulses[i] = {mark = (entry and entry[1] or "") .. status, time_us = shown and shown.time_us, value = shown and shown.value}
+            pulses[i] = {mark = (entry and entry[1] or "") .. tostring(status), time_us = shown and shown.time_us, value = shown and shown.value,
+                why = entries.code and ("the key %s: %s"):format(stream_key(name), entries)}
         end
         return pulses
     end
