@@ -128,6 +128,26 @@ describe("the journal", function()
         assert.same(want, times)
     end)
 
+    it("keeps a reading in less than 33 bytes of a stream alone, in less than 20 within a batch", function()
+        apply()
+        local r <close> = redis.connect(s.url)
+        r:call("CONFIG", "SET", "rdbcompression", "no")
+        local function bytes(sensor, n) -- what Redis keeps of each, without what the system's memory management adds
+            assert.equal(n, #history(sensor))
+            return #r:call("DUMP", ("neap:{%s}:readings"):format(sensor)) / n
+        end
+        local function reading(i) return 1700000000000000 + i * 1000123, 21 + i % 40 / 10 end
+        for i = 1, 400 do j:append_pairs({"alone"}, {alone = {reading(i)}}, {visible = 5}) end
+        for i = 1, 20 do
+            local batch = {}
+            for k = 1, 100 do batch[2 * k - 1], batch[2 * k] = reading(100 * i + k) end
+            j:append_pairs({"together"}, {together = batch}, {visible = 5})
+        end
+        local alone, together = bytes("alone", 400), bytes("together", 2000)
+        assert.is_true(alone > 20 and alone < 33, alone)
+        assert.is_true(together > 4 and together < 20, together)
+    end)
+
     it("notices by itself that a crash took the end back in Redis, while nothing else comes", function()
         local r <close> = redis.connect(s.url)
         apply()
