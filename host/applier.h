@@ -51,6 +51,7 @@ typedef struct neap_applier_status {
     char text[480]; /* why it is not RUNNING, or "" */
     uint64_t steps, readings, duplicates, dead, rewinds, replays, damaged_bytes;
     char store[37]; /* the store's UUID, or "" */
+    bool old_copy;  /* Redis was put back to a state before what the journal has let go of: that is missing */
     bool unsaved;   /* Redis cannot write its append-only file: what it took since stays in the journal */
 } neap_applier_status;
 void neap_applier_get_status(neap_applier *a, neap_applier_status *out);

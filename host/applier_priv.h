@@ -164,6 +164,7 @@ struct neap_applier {
     uint32_t met_count, here; /* here: the log being applied, 1-based */
     size_t met_cap;
     bool store_lost;     /* since the last start: what is retained is replayed */
+    uint64_t done_to;    /* Redis should have the last log that was let go of up to here; 0: there is none */
     bool told_lost;      /* on a cluster: a node's loss was told of already, before the greeting */
     char told_ahead[37]; /* the log of which was told that Redis is ahead of it */
     char uuid[37];       /* the log being applied */

@@ -96,10 +96,11 @@ static void learn_class(neap_applier *a, const neap_reply *aof, const neap_reply
 
 static void on_claimed(void *ud, int status, neap_reply *r);
 
-/* Gives the store a UUID if it has none, and, when the store is not the one we knew, a starting position for every log. */
+/* Gives the store a UUID if it has none, and, when the store is not the one we knew, a starting position for every log. What was let go of is not
+   in it, which is told once: the last log that was is entered as done. */
 static void claim_store(neap_applier *a) {
     neap_journal_log logs[64];
-    char fresh[37], text[24];
+    char fresh[37], uuid[37], text[24];
     neap_buf b = {0};
     size_t n = neap_journal_logs(a->j, logs, 64);
     uint32_t count = 2;
@@ -108,6 +109,12 @@ static void claim_store(neap_applier *a) {
     for (size_t i = 0; !err && a->store_lost && !a->cluster && i < n && i < 64; i++, count++) {
         snprintf(text, sizeof text, "%llu", (unsigned long long)logs[i].first);
         err = COMMAND(&b, "HSETNX", a->state_key, logs[i].uuid, text);
+    }
+    uint64_t end;
+    if (!err && a->store_lost && !a->cluster && neap_journal_last_done(a->j, uuid, &end)) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)end);
+        err = COMMAND(&b, "HSETNX", a->state_key, uuid, text);
+        count++;
     }
     if (err || send_batch(a, &b, count, 0, on_claimed)) {
         buf_free(&b);
@@ -156,6 +163,12 @@ static void on_masters(void *ud, int status, neap_reply *r) {
     neap_reply_free(r);
 }
 
+/* A stored position of a log. */
+static bool is_at_least(const neap_reply *r, uint64_t end) {
+    positions at;
+    return is_text(r) && applier_position_read(&at, r->str) && applier_least(&at) >= end;
+}
+
 static void on_greeting(void *ud, int status, neap_reply *r) {
     neap_applier *a = ud;
     const neap_reply *sha = item_of(r, 0), *id = item_of(r, 1), *cluster = item_of(r, 6), *bad = NULL;
@@ -177,6 +190,7 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
         memcpy(a->sha, sha->str, 41);
         learn_class(a, item_of(r, 2), item_of(r, 3), item_of(r, 4), item_of(r, 5));
         a->store_lost = had && !(is_text(id) && strcmp(id->str, known) == 0);
+        a->status.old_copy = had && !a->store_lost && !a->cluster && a->done_to && !is_at_least(item_of(r, 7), a->done_to);
         if (a->store_lost && !a->told_lost) {
             a->status.replays++;
             a->generation++;
@@ -197,14 +211,16 @@ static void on_greeting(void *ud, int status, neap_reply *r) {
 
 void applier_greet(neap_applier *a) {
     neap_buf b = {0};
+    char done[37] = "";
     if (a->greeting || a->stopped) return;
+    if (!neap_journal_last_done(a->j, done, &a->done_to)) a->done_to = 0;
     a->greeting = true;
     a->greeted = false;
     applier_distrust(a);
     int err = COMMAND(&b, "SCRIPT", "LOAD", applier_script) || COMMAND(&b, "HGET", a->state_key, "store") ||
               COMMAND(&b, "CONFIG", "GET", "appendonly") || COMMAND(&b, "CONFIG", "GET", "appendfsync") || COMMAND(&b, "CONFIG", "GET", "save") ||
-              COMMAND(&b, "INFO", "persistence") || COMMAND(&b, "INFO", "cluster");
-    if (err || send_batch(a, &b, 7, 0, on_greeting)) {
+              COMMAND(&b, "INFO", "persistence") || COMMAND(&b, "INFO", "cluster") || COMMAND(&b, "HGET", a->state_key, done);
+    if (err || send_batch(a, &b, 8, 0, on_greeting)) {
         buf_free(&b);
         a->greeting = false;
         applier_later(a);

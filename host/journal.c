@@ -96,7 +96,7 @@ static int adopt_logs(neap_journal *j, uint32_t *highest, char *why, size_t why_
         g->loose = held == 0 && lseek(g->lock_fd, 0, SEEK_END) > 0;
         if (held == 0) {
             err = journal_recover(g);
-            if (!err && g->end == g->released) journal_free_log(g, true); /* nothing in it */
+            if (!err && g->end == g->released) journal_let_go(j, g); /* nothing in it any more */
             else if (!err && (err = add_log(j, g)) == 0) j->stats.retained += journal_log_bytes(g);
             if (err) {
                 explain(why, why_size, "cannot read the journal %s", g->dir);
@@ -137,7 +137,8 @@ static int make_own_log(neap_journal *j, uint32_t sequence, char *why, size_t wh
 static void free_journal(neap_journal *j) {
     for (size_t i = 0; i < j->log_count; i++) {
         jlog *g = j->logs[i];
-        journal_free_log(g, g->own && g->released == g->end);
+        if (g->own && g->released == g->end) journal_let_go(j, g);
+        else journal_free_log(g, false);
     }
     pthread_mutex_destroy(&j->mutex);
     pthread_cond_destroy(&j->work);

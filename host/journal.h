@@ -90,6 +90,9 @@ int neap_journal_check(neap_journal *j, const char *uuid, uint64_t pos);
 /* Nothing before `upto` is needed any more: deletes the segments that end there or earlier, and an older log as a whole at its end. */
 void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto);
 
+/* The last log that was let go of as a whole, by this process or one before, and where it ended: Redis had all of it. False: none is known. */
+bool neap_journal_last_done(const neap_journal *j, char uuid[37], uint64_t *end);
+
 /* The applier's progress in a log; in the own log it wakes those who wait for it. It may go back, if Redis did. Any thread. */
 void neap_journal_set_applied(neap_journal *j, const char *uuid, uint64_t end);
 /* How far any log is applied is not known any more, until it is told anew: all that is retained counts as behind. Any thread. */

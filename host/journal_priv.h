@@ -90,6 +90,7 @@ void journal_mark(neap_journal *j, uint64_t pos); /* a record begins at pos; mut
 uint64_t journal_age_ms(neap_journal *j);         /* mutex held */
 /* journal_release.c */
 void journal_free_log(jlog *g, bool delete_files);
+void journal_let_go(const neap_journal *j, jlog *g); /* the same with its files, and remembers that Redis had all of it */
 /* journal_spare.c */
 bool journal_keep_spare(neap_journal *j, jlog *g, const jsegment *s);      /* its file is a spare now; false: the file is still the caller's */
 int journal_take_spare(neap_journal *j, jlog *g, char *path, size_t size); /* its descriptor and name, now the caller's; -1: there is none */

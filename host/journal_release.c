@@ -1,5 +1,8 @@
-/* journal_release.c: letting go of what is applied: whole segments, whose files become spares (see journal_spare.c) or are deleted. */
+/* journal_release.c: letting go of what is applied: whole segments, whose files become spares (see journal_spare.c) or are deleted. Of the last log
+   that went as a whole the file "done" keeps the UUID and the end: a Redis that does not know it is an older copy of itself. */
 #include "host/journal_priv.h"
+#include <fcntl.h>
+#include <inttypes.h>
 #include <unistd.h>
 
 /* Keeps the file of a segment that has left the list as a spare, or deletes it. */
@@ -29,6 +32,26 @@ void journal_free_log(jlog *g, bool delete_files) {
     free(g->segs);
     free(g->dir);
     free(g);
+}
+
+void journal_let_go(const neap_journal *j, jlog *g) {
+    char path[4096], tmp[4100];
+    snprintf(path, sizeof path, "%s/done", j->path);
+    snprintf(tmp, sizeof tmp, "%s.new", path);
+    int fd = g->end ? open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    bool ok = fd >= 0 && dprintf(fd, "%s %" PRIu64 "\n", g->uuid, g->end) > 0 && fdatasync(fd) == 0;
+    if (fd >= 0) close(fd);
+    if (!ok || rename(tmp, path)) unlink(tmp); /* an older one stays, which is true too */
+    journal_free_log(g, true);
+}
+
+bool neap_journal_last_done(const neap_journal *j, char uuid[37], uint64_t *end) {
+    char path[4096], text[64] = "";
+    snprintf(path, sizeof path, "%s/done", j->path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    return n > 37 && sscanf(text, "%36[0-9a-f-] %" SCNu64 "\n", uuid, end) == 2;
 }
 
 /* Takes from log g what is applied up to upto: first whole segments, at most max, into gone. How many. With the mutex held. */
@@ -72,5 +95,5 @@ void neap_journal_release(neap_journal *j, const char *uuid, uint64_t upto) {
         pthread_mutex_unlock(&j->mutex);
         for (size_t k = 0; k < n; k++) let_go(j, log, &gone[k]);
     } while (n == MOST);
-    journal_free_log(whole, true);
+    if (whole) journal_let_go(j, whole);
 }

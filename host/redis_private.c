@@ -197,6 +197,9 @@ static int write_conf(redis_private *p) {
             "daemonize no\nsupervised no\nsave \"\"\nappendonly yes\nappendfsync %s\nappenddirname appendonlydir\naof-load-truncated yes\n"
             /* trimmed streams rewrite the AOF again and again with the default of 64 MB */
             "auto-aof-rewrite-percentage 100\nauto-aof-rewrite-min-size 256mb\nno-appendfsync-on-rewrite no\n"
+            /* A stream's node is then as large as a piece of memory that jemalloc has, 4,096 bytes with its head. A hundred entries of a reading
+               each, the default, leave an eighth of theirs unused: 31 bytes a reading instead of 27. */
+            "stream-node-max-bytes 4080\nstream-node-max-entries 0\n"
             "tcp-keepalive 0\ntimeout 0\nmaxclients 1000\nalways-show-logo no\nloglevel notice\n",
             quoted(p->socket, sock), quoted(p->dir, dir), fsync_mode);
     int bad = ferror(f);

@@ -148,6 +148,40 @@ describe("the journal", function()
         assert.is_true(together > 4 and together < 20, together)
     end)
 
+    it("notices that Redis was put back to a state before what it has let go of", function()
+        local r <close> = redis.connect(s.url)
+        local function again(old)
+            journal.close(j)
+            j = journal.open {dir = dir .. "/journal"}
+            apply()
+            assert.equal(old, j:stats().old_copy)
+        end
+        apply()
+        j:append_pairs({"t"}, {t = {1, 1}}, {visible = 5})
+        local before = r:hgetall "neap:journal"
+        journal.close(j) -- what waits for Redis to have it on disk stays
+        j = journal.open {dir = dir .. "/journal"}
+        apply()
+        local done = helper.eventually(function()
+            local f = io.open(dir .. "/journal/done")
+            local text = f and f:read "a"
+            if f then f:close() end
+            return text
+        end)
+        again(false)
+        assert.same({}, journal.degraded(j))
+        local uuid = done:match "^%S+"
+        assert.equal(before[uuid], r:hget("neap:journal", uuid))
+        r:hset("neap:journal", uuid, 0)
+        again(true)
+        assert.matches("Redis was put back to an older state", journal.degraded(j)[1], 1, true)
+        r:hset("neap:journal", uuid, before[uuid])
+        again(false)
+        r:flushall() -- that is another thing, and told once
+        again(false)
+        again(false)
+    end)
+
     it("notices by itself that a crash took the end back in Redis, while nothing else comes", function()
         local r <close> = redis.connect(s.url)
         apply()

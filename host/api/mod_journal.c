@@ -328,6 +328,8 @@ static int journal_m_stats(lua_State *L) {
     lua_setfield(L, -2, "durability");
     lua_pushstring(L, a.store);
     lua_setfield(L, -2, "store");
+    lua_pushboolean(L, a.old_copy);
+    lua_setfield(L, -2, "old_copy");
     lua_pushboolean(L, a.unsaved);
     lua_setfield(L, -2, "unsaved");
     set_int(L, "steps", a.steps);

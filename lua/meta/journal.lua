@@ -53,8 +53,8 @@ function Journal:hurried() end
 ---@param opts table
 function Journal:apply(opts) end
 
----records, bytes, commits, failures, refused, refused_old, age and max_age (seconds), loose, retained, max_bytes, durable, applied, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
----"away", "stopped"), text, durability, store, unsaved, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes, behind
+---records, bytes, commits, failures, refused, refused_old, age and max_age (seconds), loose, retained, max_bytes, durable, applied, behind, live (Redis takes them now), error?; where it is applied also state ("starting", "running",
+---"away", "stopped"), text, durability, store, unsaved, old_copy, steps, readings, duplicates, dead, rewinds, replays, damaged_bytes
 ---@return table
 function Journal:stats() end
 

@@ -14,6 +14,7 @@ local task = require "neap.task"
 
 local journal = {}
 
+local OLD_COPY <const> = "Redis was put back to an older state: readings that it had, and that the journal has let go of since, are missing in it"
 local OLD_S <const> = 60 -- readings that wait for Redis for longer are worth a word in /health
 
 local watchers = setmetatable({}, {__mode = "k"}) -- journals that are applied here, to the timer that watches them
@@ -97,6 +98,7 @@ local function watch(j)
             log.error("a damaged stretch of the journal was passed over", {bytes = now.damaged_bytes - before.damaged_bytes})
         end
         if now.replays > before.replays then log.warn("Redis lost its data: what the journal retains is applied again") end
+        if now.old_copy and not before.old_copy then log.error(OLD_COPY) end
         before = now
     end
 end
@@ -267,6 +269,7 @@ function journal.degraded(j)
     elseif not s.live then
         add("redis", "Redis has not taken the journal's readings yet")
     end
+    if s.old_copy then add("old copy", OLD_COPY) end
     if s.unsaved then add("disk", "Redis cannot write its append-only file: what it took since is kept in the journal") end
     if s.durability == "none" or s.durability == "rdb" then
         add("durability", "Redis keeps no append-only file that it syncs by itself: of what it lost, only what the journal still retains can be applied again")
